@@ -1,0 +1,197 @@
+//! Frames: one AMQP message that carries one or more records, each behind its length, so that a record that can
+//! not be read never takes its neighbours with it.
+//!
+//! ```text
+//! frame  := "TGF" version:u8 staged_at_ms:i64 record*
+//! record := length:u32 tag:u8 body            (little-endian; length counts tag and body)
+//! ```
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::quarantine::Quarantined;
+use crate::wire::Reader;
+use crate::{DecodeError, PaymentEvent};
+
+const MAGIC: [u8; 3] = *b"TGF";
+const VERSION: u8 = 1;
+const TAG_EVENT: u8 = 1;
+const TAG_QUARANTINED: u8 = 2;
+
+/// Bytes of a frame before its first record.
+pub const HEADER_BYTES: usize = 12;
+/// Bytes that a record adds to its body.
+pub const RECORD_OVERHEAD_BYTES: usize = 5;
+
+/// What a record holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A payment event.
+    Event(PaymentEvent<'a>),
+    /// A verified body that was not understood.
+    Quarantined(Quarantined<'a>),
+}
+
+impl<'a> Record<'a> {
+    /// Encodes an event as a whole record, length included.
+    #[must_use]
+    pub fn event(event: &PaymentEvent<'_>) -> Bytes {
+        record(TAG_EVENT, 384, |out| event.encode(out))
+    }
+
+    /// Encodes a quarantined body as a whole record, length included.
+    #[must_use]
+    pub fn quarantined(body: &Quarantined<'_>) -> Bytes {
+        record(TAG_QUARANTINED, body.body.len() + 256, |out| body.encode(out))
+    }
+
+    /// Reads a whole record as [`Frame::records`] yields it.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is not a record that this version understands.
+    pub fn decode(raw: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(raw);
+        let body = reader.blob()?;
+        reader.finish()?;
+        match body.split_first().ok_or(DecodeError::Truncated)? {
+            (&TAG_EVENT, event) => PaymentEvent::decode(event).map(Record::Event),
+            (&TAG_QUARANTINED, body) => Quarantined::decode(body).map(Record::Quarantined),
+            _ => Err(DecodeError::Invalid("tag")),
+        }
+    }
+}
+
+fn record(tag: u8, capacity: usize, body: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::with_capacity(capacity);
+    out.put_u32_le(0);
+    out.put_u8(tag);
+    body(&mut out);
+    let len = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
+    out[..4].copy_from_slice(&len.to_le_bytes());
+    out.freeze()
+}
+
+/// Starts a frame; whole records are appended behind it as they are.
+#[must_use]
+pub fn begin(staged_at_ms: i64, capacity: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(capacity.max(HEADER_BYTES));
+    frame.extend_from_slice(&MAGIC);
+    frame.push(VERSION);
+    frame.extend_from_slice(&staged_at_ms.to_le_bytes());
+    frame
+}
+
+/// A frame as it was received.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// When the program in front put it into the queue, Unix milliseconds.
+    pub staged_at_ms: i64,
+    records: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if these bytes are not a frame of a known version.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.array::<3>()? != MAGIC {
+            return Err(DecodeError::Invalid("magic"));
+        }
+        match reader.u8()? {
+            VERSION => {}
+            version => return Err(DecodeError::Version(version)),
+        }
+        Ok(Self { staged_at_ms: reader.i64()?, records: &bytes[HEADER_BYTES..] })
+    }
+
+    /// The raw records, length included, in order. If a length is broken the rest comes as one record, which will
+    /// not decode: nothing is skipped.
+    #[must_use]
+    pub fn records(&self) -> Records<'a> {
+        Records(self.records)
+    }
+}
+
+/// Iterator over the raw records of a frame.
+#[derive(Debug, Clone)]
+pub struct Records<'a>(&'a [u8]);
+
+impl<'a> Iterator for Records<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let end = self.0.first_chunk::<4>().and_then(|len| {
+            let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+            len.checked_add(4).filter(|end| *end <= self.0.len())
+        });
+        let (raw, rest) = self.0.split_at(end.unwrap_or(self.0.len()));
+        self.0 = rest;
+        Some(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::Kind;
+    use crate::event::samples::event;
+    use proptest::prelude::*;
+
+    fn frame(records: &[Bytes]) -> Vec<u8> {
+        let mut frame = begin(7, 64);
+        records.iter().for_each(|r| frame.extend_from_slice(r));
+        frame
+    }
+
+    #[test]
+    fn records_come_back_in_order() {
+        let first = event(Kind::Authorized, "evt_1", 1000, 500);
+        let body = Quarantined {
+            source: "s".into(),
+            region: "eu".into(),
+            provider: "stripe".into(),
+            reason: "unknown payment type".into(),
+            received_at_ms: 3,
+            body: vec![0xFF; 70_000].into(),
+        };
+        let bytes = frame(&[Record::event(&first), Record::quarantined(&body)]);
+        let parsed = Frame::parse(&bytes).unwrap();
+        assert_eq!(parsed.staged_at_ms, 7);
+        let records: Vec<_> = parsed.records().map(|raw| Record::decode(raw).unwrap()).collect();
+        assert_eq!(records, [Record::Event(first), Record::Quarantined(body)]);
+    }
+
+    #[test]
+    fn a_poisoned_record_stays_alone() {
+        let good = Record::event(&event(Kind::Authorized, "evt_1", 1000, 500));
+        let mut poison = good.to_vec();
+        poison[5 + 48] = 99; // a kind that no version writes
+        let bytes = frame(&[good.clone(), poison.into(), good]);
+        let results: Vec<_> = Frame::parse(&bytes).unwrap().records().map(|r| Record::decode(r).is_ok()).collect();
+        assert_eq!(results, [true, false, true]);
+    }
+
+    #[test]
+    fn a_broken_length_yields_the_rest_as_one_record() {
+        let good = Record::event(&event(Kind::Authorized, "evt_1", 1000, 500));
+        let bytes = frame(&[good, Bytes::from_static(&[0xFF, 0xFF, 0xFF, 0xFF, 1, 2])]);
+        let results: Vec<_> = Frame::parse(&bytes).unwrap().records().map(|r| Record::decode(r).is_ok()).collect();
+        assert_eq!(results, [true, false]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_and_none_are_lost(tail in prop::collection::vec(any::<u8>(), 0..300)) {
+            let bytes = frame(&[tail.clone().into()]);
+            let parsed = Frame::parse(&bytes).unwrap();
+            parsed.records().for_each(|raw| { let _ = Record::decode(raw); });
+            prop_assert_eq!(parsed.records().map(<[u8]>::len).sum::<usize>(), tail.len());
+            let _ = Frame::parse(&tail);
+        }
+    }
+}

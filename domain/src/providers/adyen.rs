@@ -1,0 +1,194 @@
+//! Adyen payments: notification requests with one or more items, each signed on its own.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::draft::{Draft, money};
+use super::json::{Text, parse, time_ms};
+use super::{Delivery, Item, Misunderstood, Provider, Source, item};
+use crate::signature::{Refusal, Secret, hex_bytes, verify};
+use crate::{Kind, PaymentEvent};
+
+pub static PROVIDER: Provider =
+    Provider { name: "adyen", prepare_secret, authenticate, normalise, answer: "[accepted]" };
+
+/// Currencies whose minor unit is not ISO 4217's (Adyen, "Currency codes and minor units").
+const EXPONENTS: [(&str, u8); 4] = [("CLP", 2), ("CVE", 0), ("IDR", 0), ("ISK", 2)];
+
+/// The key is given in hexadecimal.
+fn prepare_secret(secret: &str) -> Option<Vec<u8>> {
+    hex_bytes(secret)
+}
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(borrow, rename = "notificationItems")]
+    items: Vec<Wrapper<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Wrapper<'a> {
+    #[serde(borrow, rename = "NotificationRequestItem")]
+    item: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Notification<'a> {
+    #[serde(borrow)]
+    event_code: Cow<'a, str>,
+    #[serde(borrow)]
+    psp_reference: Cow<'a, str>,
+    #[serde(borrow, default)]
+    original_reference: Option<Text<'a>>,
+    #[serde(borrow)]
+    merchant_account_code: Cow<'a, str>,
+    #[serde(borrow, default)]
+    merchant_reference: Option<Text<'a>>,
+    #[serde(borrow)]
+    amount: Amount<'a>,
+    #[serde(borrow)]
+    success: Cow<'a, str>,
+    #[serde(borrow, default)]
+    event_date: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    additional_data: AdditionalData<'a>,
+}
+
+#[derive(Deserialize)]
+struct Amount<'a> {
+    value: i64,
+    #[serde(borrow)]
+    currency: Cow<'a, str>,
+}
+
+#[derive(Deserialize, Default)]
+struct AdditionalData<'a> {
+    #[serde(borrow, default, rename = "hmacSignature")]
+    signature: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "modification.action")]
+    action: Option<Text<'a>>,
+}
+
+fn text<'t>(value: Option<&'t Text<'_>>) -> &'t str {
+    value.map_or("", |text| &text.0)
+}
+
+/// Every item must carry a signature that one of the secrets gives.
+fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+    let request: Request<'_> = parse(delivery.body).map_err(|_| Refusal::Unreadable)?;
+    if request.items.is_empty() {
+        return Err(Refusal::Missing);
+    }
+    request.items.iter().try_for_each(|wrapper| {
+        let item: Notification<'_> = parse(wrapper.item.get().as_bytes()).map_err(|_| Refusal::Unreadable)?;
+        authenticate_item(&item, secrets, now_unix)
+    })
+}
+
+/// HMAC-SHA256, base64, over eight fields joined by `:`, unescaped; what is missing is empty.
+fn authenticate_item(item: &Notification<'_>, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+    let signature = item.additional_data.signature.as_ref().ok_or(Refusal::Missing)?;
+    let signature = STANDARD.decode(&*signature.0).map_err(|_| Refusal::Malformed)?;
+    let signature = signature.try_into().map_err(|_| Refusal::Malformed)?;
+    let value = item.amount.value.to_string();
+    let fields = [
+        &*item.psp_reference,
+        text(item.original_reference.as_ref()),
+        &item.merchant_account_code,
+        text(item.merchant_reference.as_ref()),
+        &value,
+        &item.amount.currency,
+        &item.event_code,
+        &item.success,
+    ];
+    let signed = fields.join(":");
+    verify(secrets, now_unix, &[signed.as_bytes()], &[signature])
+}
+
+fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {
+    match parse::<Request<'a>>(delivery.body) {
+        Ok(request) => request
+            .items
+            .into_iter()
+            .map(|wrapper| {
+                let raw = wrapper.item.get().as_bytes();
+                item(read(raw, source, now_ms), raw)
+            })
+            .collect(),
+        Err(reason) => vec![item(Err(reason), delivery.body)],
+    }
+}
+
+fn read<'a>(raw: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<PaymentEvent<'a>>, Misunderstood> {
+    let item: Notification<'a> = parse(raw)?;
+    let success = match &*item.success {
+        "true" => true,
+        "false" => false,
+        _ => return Err("malformed success".into()),
+    };
+    let action = text(item.additional_data.action.as_ref());
+    let Some(kind) = meaning(&item.event_code, success, action)? else { return Ok(None) };
+    let event_key = format!("{}:{}:{}", item.event_code, item.psp_reference, item.success);
+    let original = item.original_reference.map(|text| text.0).filter(|text| !text.is_empty());
+    // A modification or dispute has a pspReference of its own and names its payment by originalReference.
+    let (payment, transaction) = match (kind, original) {
+        (Kind::Pending | Kind::Failed | Kind::Authorized | Kind::Cancelled | Kind::Expired, original) => {
+            (original.unwrap_or(item.psp_reference), None)
+        }
+        (_, Some(original)) => (original, Some(item.psp_reference)),
+        (_, None) => (item.psp_reference.clone(), Some(item.psp_reference)),
+    };
+    let draft = Draft {
+        kind,
+        event_key: event_key.into(),
+        event_type: item.event_code,
+        account: item.merchant_account_code,
+        payment,
+        transaction,
+        amount: Some(money(item.amount.value, &item.amount.currency, &EXPONENTS)?),
+        time_ms: time_ms(text(item.event_date.as_ref()))?,
+        order: item.merchant_reference.map(|text| text.0).filter(|text| !text.is_empty()),
+        user: None,
+    };
+    draft.finish(PROVIDER.name, source, now_ms).map(Some)
+}
+
+/// What an event code means; `None` where it carries no payment change. The codes are Adyen's "Webhook types".
+fn meaning(event_code: &str, success: bool, action: &str) -> Result<Option<Kind>, Misunderstood> {
+    let happened = |kind| Ok(success.then_some(kind));
+    match event_code {
+        "PENDING" => happened(Kind::Pending),
+        "AUTHORISATION" => Ok(Some(if success { Kind::Authorized } else { Kind::Failed })),
+        "AUTHORISATION_ADJUSTMENT" => happened(Kind::Authorized),
+        "CAPTURE" => Ok(Some(if success { Kind::Captured } else { Kind::CaptureFailed })),
+        "CAPTURE_FAILED" => happened(Kind::CaptureFailed),
+        "CANCELLATION" | "TECHNICAL_CANCEL" => happened(Kind::Cancelled),
+        "OFFER_CLOSED" | "EXPIRE" => happened(Kind::Expired),
+        "REFUND" | "REFUND_WITH_DATA" => Ok(Some(if success { Kind::Refunded } else { Kind::RefundFailed })),
+        "POSTPONED_REFUND" => happened(Kind::RefundPending),
+        "REFUND_FAILED" | "REFUNDED_REVERSED" | "VOID_PENDING_REFUND" => happened(Kind::RefundFailed),
+        "CANCEL_OR_REFUND" => match action {
+            "cancel" => happened(Kind::Cancelled),
+            "refund" => Ok(Some(if success { Kind::Refunded } else { Kind::RefundFailed })),
+            _ if success => Err("unknown modification action".into()),
+            _ => Ok(None),
+        },
+        "REQUEST_FOR_INFORMATION" | "NOTIFICATION_OF_CHARGEBACK" | "CHARGEBACK" | "PREARBITRATION_OPEN"
+        | "SCHEME_ARBITRATION" => happened(Kind::Disputed),
+        "CHARGEBACK_REVERSED" | "PREARBITRATION_WON" | "SCHEME_ARBITRATION_WON" | "ISSUER_RESPONSE_TIMEFRAME_EXPIRED" => {
+            happened(Kind::DisputeWon)
+        }
+        "SECOND_CHARGEBACK" | "PREARBITRATION_LOST" | "SCHEME_ARBITRATION_LOST" | "DISPUTE_DEFENSE_PERIOD_ENDED" => {
+            happened(Kind::DisputeLost)
+        }
+        "REPORT_AVAILABLE" | "RECURRING_CONTRACT" | "ORDER_OPENED" | "ORDER_CLOSED" | "AUTORESCUE"
+        | "CANCEL_AUTORESCUE" | "NOTIFICATION_OF_FRAUD" | "INFORMATION_SUPPLIED" | "ISSUER_COMMENTS" => Ok(None),
+        code if code.starts_with("MANUAL_REVIEW_") || code.starts_with("PAYOUT_") => Ok(None),
+        _ => Err("unknown payment type".into()),
+    }
+}

@@ -1,0 +1,122 @@
+//! Payment providers: how each signs its webhooks and what its events mean.
+//!
+//! A provider is one module with the same four parts, and one line in [`ALL`]: `prepare_secret` and `authenticate`
+//! say who sent it, `normalise` says what it means, `answer` is the body of a 200.
+
+mod adyen;
+mod draft;
+mod json;
+mod stripe;
+mod tollgate;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+
+use crate::PaymentEvent;
+use crate::signature::{Refusal, Secret};
+
+/// The providers that a source can be configured for.
+pub const ALL: [&Provider; 3] = [&tollgate::PROVIDER, &stripe::PROVIDER, &adyen::PROVIDER];
+
+/// Finds a provider by the name used in the configuration.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Provider> {
+    ALL.into_iter().find(|provider| provider.name == name)
+}
+
+/// What Tollgate knows of one payment provider.
+#[derive(Debug)]
+pub struct Provider {
+    /// The name in the configuration, in Cassandra and in metrics.
+    pub name: &'static str,
+    /// Turns a configured secret into key bytes; `None` if it is not of the provider's form.
+    pub prepare_secret: fn(&str) -> Option<Vec<u8>>,
+    /// Checks the signature over the raw request.
+    pub authenticate: fn(&Delivery<'_>, &Source, &[Secret], i64) -> Result<(), Refusal>,
+    /// Turns an authenticated request into what it says, one item for each event in it, never none.
+    pub normalise: for<'a> fn(&Delivery<'a>, &'a Source, i64) -> Vec<Item<'a>>,
+    /// The body of the 200 that the provider expects.
+    pub answer: &'static str,
+}
+
+/// One request as it came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// The raw body.
+    pub body: &'a [u8],
+}
+
+impl<'a> Delivery<'a> {
+    /// A header that must be there exactly once, as visible ASCII.
+    fn header(&self, name: &str) -> Result<&'a str, Refusal> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next().ok_or(Refusal::Missing)?;
+        if values.next().is_some() {
+            return Err(Refusal::Malformed);
+        }
+        value.to_str().map_err(|_| Refusal::Malformed)
+    }
+}
+
+/// The configuration of a source that the meaning of its events depends on.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// Its name: the last part of the webhook's URL.
+    pub name: String,
+    /// The region of accounts that are not listed.
+    pub region: String,
+    /// Regions of accounts.
+    pub account_regions: BTreeMap<String, String>,
+    /// The metadata key under which the shop puts its order reference.
+    pub order_key: String,
+    /// The metadata key under which the shop puts its user reference.
+    pub user_key: String,
+    /// How far the signed time may be from now, seconds.
+    pub tolerance_seconds: i64,
+}
+
+impl Source {
+    /// The region of an account.
+    #[must_use]
+    pub fn region_of(&self, account: &str) -> &str {
+        self.account_regions.get(account).unwrap_or(&self.region)
+    }
+}
+
+/// What one item of a request says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A change of a payment.
+    Event(Box<PaymentEvent<'a>>),
+    /// A type that is known to carry no payment change.
+    NoChange,
+    /// Verified, but not understood.
+    Quarantine {
+        /// What was not understood; free of payload.
+        reason: Cow<'static, str>,
+        /// The raw bytes of the item.
+        body: &'a [u8],
+    },
+}
+
+/// Why an authenticated item cannot be a payment event; the text is free of payload.
+type Misunderstood = Cow<'static, str>;
+
+/// Turns the outcome of one item's normalisation into an [`Item`].
+fn item<'a>(outcome: Result<Option<PaymentEvent<'a>>, Misunderstood>, body: &'a [u8]) -> Item<'a> {
+    match outcome {
+        Ok(Some(event)) => Item::Event(Box::new(event)),
+        Ok(None) => Item::NoChange,
+        Err(reason) => Item::Quarantine { reason, body },
+    }
+}
+
+/// Parses an RFC 3339 time into Unix milliseconds.
+#[must_use]
+pub fn parse_time_ms(text: &str) -> Option<i64> {
+    json::time_ms(text).ok()
+}

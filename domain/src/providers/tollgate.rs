@@ -1,0 +1,148 @@
+//! Tollgate's own source: events of a shop's or partner's system, signed by Standard Webhooks.
+//!
+//! ```json
+//! {"type": "payment.captured", "timestamp": "2026-11-24T10:00:00Z",
+//!  "data": {"payment_id": "pay_1", "order_id": "A-1001", "amount": 1999, "currency": "EUR", "transaction_id": "cap_1"}}
+//! ```
+//! `amount` is an integer of minor units or a decimal string; `user_id`, `transaction_id` and `account` may be absent.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::draft::{Draft, money};
+use super::json::{Scalar, Text, parse, time_ms};
+use super::{Delivery, Item, Misunderstood, Provider, Source, item};
+use crate::signature::{Refusal, Secret, check_time, verify};
+use crate::{Currency, Kind, Money, PaymentEvent};
+
+pub static PROVIDER: Provider =
+    Provider { name: "tollgate", prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+
+/// More entries than any rotation needs only cost time.
+const SIGNATURES_MAX: usize = 8;
+
+/// `whsec_` and base64.
+fn prepare_secret(secret: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(secret.strip_prefix("whsec_")?).ok()
+}
+
+/// Standard Webhooks: HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{raw}`, base64, in a list split by spaces.
+fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+    let id = delivery.header("webhook-id")?;
+    let time = delivery.header("webhook-timestamp")?;
+    let signed_unix: i64 = time.parse().map_err(|_| Refusal::Malformed)?;
+    let candidates: Vec<[u8; 32]> = delivery
+        .header("webhook-signature")?
+        .split(' ')
+        .filter_map(|entry| entry.strip_prefix("v1,"))
+        .take(SIGNATURES_MAX)
+        .filter_map(|signature| STANDARD.decode(signature).ok()?.try_into().ok())
+        .collect();
+    if candidates.is_empty() {
+        return Err(Refusal::Malformed);
+    }
+    verify(secrets, now_unix, &[id.as_bytes(), b".", time.as_bytes(), b".", delivery.body], &candidates)?;
+    check_time(signed_unix, now_unix, source.tolerance_seconds)
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Data<'a>,
+}
+
+#[derive(Deserialize)]
+struct Data<'a> {
+    #[serde(borrow)]
+    payment_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    order_id: Option<Scalar<'a>>,
+    #[serde(borrow, default)]
+    user_id: Option<Scalar<'a>>,
+    #[serde(borrow, default)]
+    transaction_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    account: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    amount: Option<Amount<'a>>,
+    #[serde(borrow, default)]
+    currency: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Amount<'a> {
+    Minor(i64),
+    #[serde(borrow)]
+    Decimal(Cow<'a, str>),
+}
+
+fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {
+    vec![item(read(delivery, source, now_ms), delivery.body)]
+}
+
+fn read<'a>(
+    delivery: &Delivery<'a>,
+    source: &'a Source,
+    now_ms: i64,
+) -> Result<Option<PaymentEvent<'a>>, Misunderstood> {
+    let Envelope { kind: event_type } = parse(delivery.body)?;
+    let kind = match &*event_type {
+        "payment.pending" => Kind::Pending,
+        "payment.authorized" => Kind::Authorized,
+        "payment.captured" => Kind::Captured,
+        "payment.capture_failed" => Kind::CaptureFailed,
+        "payment.failed" => Kind::Failed,
+        "payment.cancelled" => Kind::Cancelled,
+        "payment.expired" => Kind::Expired,
+        "refund.pending" => Kind::RefundPending,
+        "refund.succeeded" => Kind::Refunded,
+        "refund.failed" => Kind::RefundFailed,
+        "dispute.opened" => Kind::Disputed,
+        "dispute.won" => Kind::DisputeWon,
+        "dispute.lost" => Kind::DisputeLost,
+        other if ["payment.", "refund.", "dispute."].iter().any(|family| other.starts_with(family)) => {
+            return Err("unknown payment type".into());
+        }
+        _ => return Ok(None),
+    };
+    let Event { timestamp, data } = parse(delivery.body)?;
+    let event_key = delivery.header("webhook-id").map_err(|_| "malformed event id")?;
+    let amount = match (data.amount, data.currency) {
+        (None, _) => None,
+        (Some(_), None) => return Err("missing currency".into()),
+        (Some(Amount::Minor(minor)), Some(currency)) => Some(money(minor, &currency.0, &[])?),
+        (Some(Amount::Decimal(text)), Some(currency)) => {
+            let currency = Currency::parse(&currency.0).map_err(|error| error.to_string())?;
+            Some(Money::parse(&text, currency).map_err(|error| error.to_string())?)
+        }
+    };
+    let reference = |scalar: Option<Scalar<'a>>| match scalar {
+        Some(Scalar::Text(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    };
+    let draft = Draft {
+        kind,
+        event_key: event_key.into(),
+        event_type,
+        account: data.account.map(|account| account.0).unwrap_or_default(),
+        payment: data.payment_id,
+        transaction: data.transaction_id.map(|id| id.0),
+        amount,
+        time_ms: time_ms(&timestamp)?,
+        order: reference(data.order_id),
+        user: reference(data.user_id),
+    };
+    draft.finish(PROVIDER.name, source, now_ms).map(Some)
+}

@@ -1,0 +1,129 @@
+//! Answers: what happened, and what the sender can do about it; never why a signature failed.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+/// How a request ended. Each is a label in metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Durable.
+    Accepted,
+    /// The body or a header cannot be read.
+    Malformed,
+    /// The signature is missing or wrong.
+    Unauthorized,
+    /// No such source.
+    UnknownSource,
+    /// Not POST.
+    WrongMethod,
+    /// The body did not come in time.
+    BodyTimeout,
+    /// The body is larger than allowed.
+    TooLarge,
+    /// Not plain JSON.
+    UnsupportedMedia,
+    /// More requests than the source or client may send.
+    RateLimited,
+    /// More requests under way than the gateway takes.
+    Overloaded,
+    /// RabbitMQ did not take it.
+    Unavailable,
+}
+
+impl Outcome {
+    /// Every outcome, for counters that exist before the first one.
+    pub const ALL: [Self; 11] = [
+        Self::Accepted,
+        Self::Malformed,
+        Self::Unauthorized,
+        Self::UnknownSource,
+        Self::WrongMethod,
+        Self::BodyTimeout,
+        Self::TooLarge,
+        Self::UnsupportedMedia,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::Unavailable,
+    ];
+
+    /// The label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Malformed => "malformed",
+            Self::Unauthorized => "unauthorized",
+            Self::UnknownSource => "unknown_source",
+            Self::WrongMethod => "wrong_method",
+            Self::BodyTimeout => "body_timeout",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMedia => "unsupported_media",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Accepted => StatusCode::OK,
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::UnknownSource => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Accepted => "",
+            Self::Malformed => "The request cannot be read. Send the provider's JSON body with its headers, each once.",
+            Self::Unauthorized => "The signature was not accepted. Check the secret configured for this source.",
+            Self::UnknownSource => "There is no such source. Check the last part of the URL.",
+            Self::WrongMethod => "Webhooks are sent with POST.",
+            Self::BodyTimeout => "The body did not arrive in time. Send it again.",
+            Self::TooLarge => "The body is larger than this gateway takes.",
+            Self::UnsupportedMedia => "Send application/json without a content encoding.",
+            Self::RateLimited => "Too many requests. Send it again after the time in Retry-After.",
+            Self::Overloaded => "Too many requests under way. Send it again after the time in Retry-After.",
+            Self::Unavailable => "The event could not be stored durably. Send it again after the time in Retry-After.",
+        }
+    }
+}
+
+/// The 200 of a provider: its own body.
+pub fn accepted(body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    let content_type = if body.starts_with('{') { "application/json" } else { "text/plain" };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Any other answer: a small problem document (RFC 9457), with `Retry-After` where trying again helps.
+pub fn problem(outcome: Outcome, retry_after_seconds: u64) -> Response<Full<Bytes>> {
+    let status = outcome.status();
+    let title = status.canonical_reason().unwrap_or_default();
+    let body =
+        format!("{{\"title\":\"{title}\",\"status\":{},\"detail\":\"{}\"}}\n", status.as_u16(), outcome.detail());
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    let extra: Option<(HeaderName, HeaderValue)> = match outcome {
+        Outcome::RateLimited | Outcome::Overloaded | Outcome::Unavailable | Outcome::BodyTimeout => {
+            Some((RETRY_AFTER, HeaderValue::from(retry_after_seconds.max(1))))
+        }
+        Outcome::WrongMethod => Some((ALLOW, HeaderValue::from_static("POST"))),
+        _ => None,
+    };
+    if let Some((name, value)) = extra {
+        headers.insert(name, value);
+    }
+    response
+}

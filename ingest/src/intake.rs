@@ -1,0 +1,228 @@
+//! One request: admit, read, verify, normalise, publish, answer.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use domain::event::shard_of;
+use domain::frame::Record;
+use domain::providers::{Delivery, Item};
+use domain::quarantine::Quarantined;
+use domain::signature::Refusal;
+use futures_util::future::try_join_all;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::{Method, Request, Response};
+use metrics::Gauge;
+use platform::amqp::{Link, PublishError};
+use platform::clock::now_ms;
+use platform::config::{Config, ConfiguredSource};
+use tokio::sync::Semaphore;
+
+use crate::admission::{ClientLimits, SourceLimit};
+use crate::answer::{Outcome, accepted, problem};
+use crate::metrics::{SourceMetrics, in_flight};
+use crate::publisher::Publisher;
+
+/// Everything that requests share.
+pub struct Gateway {
+    sources: BTreeMap<String, Endpoint>,
+    unknown: SourceMetrics,
+    clients: ClientLimits,
+    places: Semaphore,
+    in_flight: Gauge,
+    publisher: Publisher,
+    shards: u16,
+    body_bytes_max: usize,
+    request_timeout: Duration,
+}
+
+struct Endpoint {
+    source: ConfiguredSource,
+    limit: SourceLimit,
+    metrics: SourceMetrics,
+}
+
+/// A request that is not accepted, and after how many seconds it may come again.
+struct Rejection(Outcome, u64);
+
+impl From<Outcome> for Rejection {
+    fn from(outcome: Outcome) -> Self {
+        Self(outcome, 1)
+    }
+}
+
+impl Gateway {
+    pub fn new(config: &Config, sources: Vec<ConfiguredSource>, link: Link) -> Self {
+        let endpoint = |source: ConfiguredSource| {
+            let name = source.source.name.clone();
+            let limit = SourceLimit::new(source.rate_per_second, source.burst);
+            (name.clone(), Endpoint { source, limit, metrics: SourceMetrics::new(&name) })
+        };
+        Self {
+            sources: sources.into_iter().map(endpoint).collect(),
+            unknown: SourceMetrics::new("unknown"),
+            clients: ClientLimits::new(config.ingest.client_rate_per_second, config.ingest.client_burst),
+            places: Semaphore::new(config.ingest.in_flight_max),
+            in_flight: in_flight(),
+            publisher: Publisher::new(&config.rabbitmq, &link),
+            shards: config.rabbitmq.shards,
+            body_bytes_max: config.ingest.body_bytes_max,
+            request_timeout: Duration::from_millis(config.ingest.request_timeout_ms),
+        }
+    }
+
+    /// The limits of client addresses.
+    pub fn clients(&self) -> &ClientLimits {
+        &self.clients
+    }
+
+    /// Answers one request, within the configured time.
+    pub async fn handle(&self, client: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let started = Instant::now();
+        let endpoint = request.uri().path().strip_prefix("/webhooks/").and_then(|name| self.sources.get(name));
+        let Some(endpoint) = endpoint else {
+            self.unknown.count(Outcome::UnknownSource);
+            return problem(Outcome::UnknownSource, 1);
+        };
+        match self.take(endpoint, client, request).await {
+            Ok(()) => {
+                endpoint.metrics.count(Outcome::Accepted);
+                endpoint.metrics.ack_seconds.record(started.elapsed());
+                accepted(endpoint.source.provider.answer)
+            }
+            Err(Rejection(outcome, retry_after_seconds)) => {
+                endpoint.metrics.count(outcome);
+                problem(outcome, retry_after_seconds)
+            }
+        }
+    }
+
+    /// Everything that costs nothing is refused first.
+    async fn take(&self, endpoint: &Endpoint, client: IpAddr, request: Request<Incoming>) -> Result<(), Rejection> {
+        if request.method() != Method::POST {
+            return Err(Outcome::WrongMethod.into());
+        }
+        self.publisher.check().map_err(|_| Outcome::Unavailable)?;
+        let limited = |seconds| Rejection(Outcome::RateLimited, seconds);
+        self.clients.admit(client).map_err(limited)?;
+        endpoint.limit.admit().map_err(limited)?;
+        let _place = self.places.try_acquire().map_err(|_| Outcome::Overloaded)?;
+        self.in_flight.increment(1);
+        let _counted = Counted(&self.in_flight);
+        check_media(request.headers())?;
+        let taken = async {
+            let (head, body) = request.into_parts();
+            let body = self.read(body).await?;
+            self.accept(endpoint, &head.headers, &body).await
+        };
+        match tokio::time::timeout(self.request_timeout, taken).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Outcome::Unavailable.into()),
+        }
+    }
+
+    async fn read(&self, body: Incoming) -> Result<Bytes, Rejection> {
+        if body.size_hint().lower() > self.body_bytes_max as u64 {
+            return Err(Outcome::TooLarge.into());
+        }
+        // Half of the time at most: the rest is for RabbitMQ.
+        let read = tokio::time::timeout(self.request_timeout / 2, Limited::new(body, self.body_bytes_max).collect());
+        match read.await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Outcome::TooLarge.into()),
+            Ok(Err(_)) => Err(Outcome::Malformed.into()),
+            Err(_) => Err(Outcome::BodyTimeout.into()),
+        }
+    }
+
+    async fn accept(&self, endpoint: &Endpoint, headers: &HeaderMap, body: &[u8]) -> Result<(), Rejection> {
+        if body.is_empty() {
+            return Err(Outcome::Malformed.into());
+        }
+        let ConfiguredSource { provider, source, secrets, .. } = &endpoint.source;
+        let received_at_ms = now_ms();
+        let delivery = Delivery { headers, body };
+        (provider.authenticate)(&delivery, source, secrets, received_at_ms.div_euclid(1000)).map_err(|refusal| {
+            endpoint.metrics.refuse(refusal);
+            match refusal {
+                Refusal::Unreadable => Outcome::Malformed,
+                _ => Outcome::Unauthorized,
+            }
+        })?;
+        let mut counts = Counts::default();
+        let mut publishes = Vec::with_capacity(1);
+        for item in (provider.normalise)(&delivery, source, received_at_ms) {
+            let (shard, record) = match item {
+                Item::NoChange => {
+                    counts.no_change += 1;
+                    continue;
+                }
+                Item::Event(event) => {
+                    counts.accepted += 1;
+                    (event.shard(self.shards), Record::event(&event))
+                }
+                Item::Quarantine { reason, body } => {
+                    counts.quarantined += 1;
+                    tracing::warn!(source = source.name, %reason, "quarantined");
+                    let quarantined = Quarantined {
+                        source: source.name.as_str().into(),
+                        region: source.region.as_str().into(),
+                        provider: provider.name.into(),
+                        reason,
+                        received_at_ms,
+                        body: body.into(),
+                    };
+                    (shard_of(quarantined.id(), self.shards), Record::quarantined(&quarantined))
+                }
+            };
+            publishes.push(self.publisher.publish(shard, record));
+        }
+        self.publish_all(publishes).await.map_err(|_| Outcome::Unavailable)?;
+        endpoint.metrics.accepted.increment(counts.accepted);
+        endpoint.metrics.no_change.increment(counts.no_change);
+        endpoint.metrics.quarantined.increment(counts.quarantined);
+        Ok(())
+    }
+
+    /// All records of a request, or none: what was published of a refused request comes again and is the same row.
+    async fn publish_all(
+        &self,
+        mut publishes: Vec<impl Future<Output = Result<(), PublishError>>>,
+    ) -> Result<(), PublishError> {
+        match publishes.len() {
+            1 => match publishes.pop() {
+                Some(publish) => publish.await,
+                None => Ok(()),
+            },
+            _ => try_join_all(publishes).await.map(|_| ()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    accepted: u64,
+    no_change: u64,
+    quarantined: u64,
+}
+
+/// Counts a request out, also when its client goes away.
+struct Counted<'a>(&'a Gauge);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+/// Plain JSON only: a compressed body would have to be unpacked before its signature is known.
+fn check_media(headers: &HeaderMap) -> Result<(), Outcome> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let essence = text(CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let is_json = essence.eq_ignore_ascii_case("application/json");
+    let is_plain = text(CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
+    if is_json && is_plain { Ok(()) } else { Err(Outcome::UnsupportedMedia) }
+}

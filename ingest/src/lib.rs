@@ -1,0 +1,78 @@
+//! The gateway: admit, verify, normalise, publish, answer. A 2xx means that every payment event of the request is in
+//! a replicated queue, or in quarantine, or carries no payment change.
+
+mod admission;
+mod answer;
+mod intake;
+mod metrics;
+mod publisher;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use platform::amqp::{Link, Stage};
+use platform::config::{Config, ConfigError};
+use platform::http::{self, Limits, ServeError};
+use platform::telemetry::{self, Readiness};
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::Gateway;
+
+/// Why the gateway cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// A source or its secret is not usable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Runs the gateway until `stop`; requests under way are then answered. `folder` is where relative paths of secrets
+/// start from.
+///
+/// # Errors
+/// When the configuration or a listener cannot be used. Services that are away are waited for, with 503 meanwhile.
+pub async fn run(config: Config, folder: &Path, stop: CancellationToken) -> Result<(), IngestError> {
+    let mut sources = Vec::with_capacity(config.sources.len());
+    for (name, source) in &config.sources {
+        sources.push(source.prepare(name, folder)?);
+    }
+    let readiness = Readiness::of(&["rabbitmq"]);
+    telemetry::serve_internal(config.ingest.internal_listen, readiness.clone(), stop.clone()).await?;
+    // The link outlives `stop`: requests under way still publish.
+    let link_stop = CancellationToken::new();
+    let link = Link::open(
+        config.rabbitmq.clone(),
+        "tollgate ingest".into(),
+        Stage::Write,
+        readiness.clone(),
+        link_stop.clone(),
+    );
+    let listener = http::bind(config.ingest.listen).await?;
+    tracing::info!(listen = %config.ingest.listen, sources = sources.len(), "taking webhooks");
+    let limits = Limits {
+        connections_max: config.ingest.connections_max,
+        header_timeout: Duration::from_millis(config.ingest.header_timeout_ms),
+        drain_timeout: Duration::from_millis(config.ingest.drain_timeout_ms),
+    };
+    let gateway = Arc::new(Gateway::new(&config, sources, link));
+    tokio::spawn(admission::sweep(Arc::clone(&gateway), stop.clone()));
+    let serve = http::serve(
+        listener,
+        limits,
+        |peer| {
+            let gateway = Arc::clone(&gateway);
+            hyper::service::service_fn(move |request| {
+                let gateway = Arc::clone(&gateway);
+                async move { Ok(gateway.handle(peer.ip(), request).await) }
+            })
+        },
+        stop,
+    );
+    serve.await;
+    link_stop.cancel();
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! The gateway's command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use platform::config::ConfigArgs;
+use platform::program;
+
+/// Takes payment providers' webhooks: verifies, limits and queues them, and answers 2xx only when they are durable.
+///
+/// Example: ingest --config tollgate.toml
+#[derive(Parser)]
+#[command(version, about, long_about = None, verbatim_doc_comment)]
+struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let folder = program::config_folder(&args.config);
+    program::start(
+        &args.config,
+        |config| config.ingest.workers,
+        async move |config, stop| ingest::run(config, &folder, stop).await,
+    )
+}

@@ -1,0 +1,160 @@
+//! Natural batching: while a frame waits for its confirm, the records that arrive meanwhile form the next one. An idle
+//! gateway adds no delay; a busy one pays for one confirm per frame, not per event.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use domain::frame;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use platform::amqp::{Link, PublishError, Queues, Stage, publish_frame};
+use platform::clock::now_ms;
+use platform::config::RabbitMq;
+use tokio::sync::{Notify, oneshot};
+
+use crate::metrics::PublishMetrics;
+
+type Outcome = Result<(), PublishError>;
+
+/// Publishes records to the shards' write queues.
+pub struct Publisher {
+    shards: Vec<Arc<Shard>>,
+    link: Link,
+}
+
+struct Shard {
+    queue: String,
+    config: RabbitMq,
+    link: Link,
+    metrics: PublishMetrics,
+    pending: Mutex<Pending>,
+    wake: Notify,
+}
+
+/// What waits for the next frame. Bounded by the requests that may be under way.
+#[derive(Default)]
+struct Pending {
+    records: Vec<(Bytes, oneshot::Sender<Outcome>)>,
+    bytes: usize,
+    in_flight: usize,
+}
+
+impl Publisher {
+    /// Starts one task a shard.
+    pub fn new(config: &RabbitMq, link: &Link) -> Self {
+        let queues = Queues::of(config);
+        let metrics = PublishMetrics::new();
+        let shards = (0..config.shards).map(|shard| {
+            let shard = Arc::new(Shard {
+                queue: queues.name(Stage::Write, shard),
+                config: config.clone(),
+                link: link.clone(),
+                metrics: metrics.clone(),
+                pending: Mutex::default(),
+                wake: Notify::new(),
+            });
+            tokio::spawn(Arc::clone(&shard).run());
+            shard
+        });
+        Self { shards: shards.collect(), link: link.clone() }
+    }
+
+    /// Whether publishing can succeed right now: what cannot is refused before it costs anything.
+    pub fn check(&self) -> Outcome {
+        self.link.channel().map(|_| ())
+    }
+
+    /// Publishes a record; returns when it is durable.
+    pub async fn publish(&self, shard: u16, record: Bytes) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        match self.shards.get(usize::from(shard)) {
+            Some(shard) => shard.submit(record, done),
+            None => return Err(PublishError::Returned),
+        }
+        outcome.await.unwrap_or(Err(PublishError::Disconnected))
+    }
+}
+
+impl Shard {
+    fn submit(&self, record: Bytes, done: oneshot::Sender<Outcome>) {
+        let mut pending = self.lock();
+        pending.bytes += record.len();
+        pending.records.push((record, done));
+        // While a frame is under way its confirm wakes the task: no wake-up per record.
+        let wake = self.may_publish(&pending);
+        drop(pending);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One frame at a time while few records wait, since a frame must be worth its confirm; more when a whole frame
+    /// is waiting.
+    fn may_publish(&self, pending: &Pending) -> bool {
+        match pending.in_flight {
+            0 => !pending.records.is_empty(),
+            some => some < self.config.publishes_in_flight_max && pending.bytes >= self.config.frame_bytes_max,
+        }
+    }
+
+    async fn run(self: Arc<Self>) {
+        let mut in_flight = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                () = self.wake.notified() => {}
+                Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
+            }
+            while let Some(records) = self.take_frame() {
+                in_flight.push(self.publish(records));
+            }
+        }
+    }
+
+    /// Takes the next frame's records, if it is time to publish one.
+    fn take_frame(&self) -> Option<Vec<(Bytes, oneshot::Sender<Outcome>)>> {
+        let mut pending = self.lock();
+        if !self.may_publish(&pending) {
+            return None;
+        }
+        let mut bytes = frame::HEADER_BYTES;
+        let fits = |(record, _): &&(Bytes, _)| {
+            bytes += record.len();
+            bytes <= self.config.frame_bytes_max
+        };
+        // One record goes even if it is larger by itself.
+        let count = pending.records.iter().take_while(fits).count().max(1);
+        let rest = pending.records.split_off(count);
+        let records = std::mem::replace(&mut pending.records, rest);
+        pending.bytes -= records.iter().map(|(record, _)| record.len()).sum::<usize>();
+        pending.in_flight += 1;
+        Some(records)
+    }
+
+    async fn publish(&self, records: Vec<(Bytes, oneshot::Sender<Outcome>)>) {
+        let bytes: usize = records.iter().map(|(record, _)| record.len()).sum();
+        let mut frame = frame::begin(now_ms(), frame::HEADER_BYTES + bytes);
+        records.iter().for_each(|(record, _)| frame.extend_from_slice(record));
+        let started = Instant::now();
+        let outcome = publish_frame(&self.link, &self.config, &self.queue, &frame).await;
+        match outcome {
+            Ok(()) => {
+                self.metrics.confirm_seconds.record(started.elapsed());
+                self.metrics.frame_size.record(f64::from(u32::try_from(records.len()).unwrap_or(u32::MAX)));
+            }
+            Err(error) => {
+                self.metrics.fail(error);
+                tracing::warn!(%error, queue = self.queue, records = records.len(), "frame not published");
+            }
+        }
+        self.lock().in_flight -= 1;
+        for (_, done) in records {
+            // The request may have timed out meanwhile; its provider sends it again.
+            let _gone = done.send(outcome);
+        }
+    }
+}

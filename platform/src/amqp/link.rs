@@ -1,0 +1,121 @@
+//! The publishing side's connection: kept open in the background, asked for by those who have something to publish.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::{Channel, Connection};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::publish::PublishError;
+use super::{Stage, connect, declare};
+use crate::config::RabbitMq;
+use crate::retry::Backoff;
+use crate::telemetry::Readiness;
+
+/// A handle to the publishing connection. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Link {
+    open: watch::Receiver<Option<Arc<Open>>>,
+    suspect: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    channel: Channel,
+}
+
+impl Link {
+    /// Starts keeping a connection to publish to `stage`, whose queues it declares, until `stop`.
+    #[must_use]
+    pub fn open(config: RabbitMq, name: String, stage: Stage, readiness: Readiness, stop: CancellationToken) -> Self {
+        let (sender, open) = watch::channel(None);
+        let suspect = Arc::new(Notify::new());
+        tokio::spawn(keep(config, name, stage, readiness, sender, Arc::clone(&suspect), stop));
+        Self { open, suspect }
+    }
+
+    /// The channel to publish on, right now.
+    ///
+    /// # Errors
+    /// [`PublishError::Disconnected`] or [`PublishError::Blocked`].
+    pub fn channel(&self) -> Result<Channel, PublishError> {
+        let open = self.open.borrow();
+        let open = open.as_ref().ok_or(PublishError::Disconnected)?;
+        match open.connection.status() {
+            status if status.blocked() => Err(PublishError::Blocked),
+            status if status.connected() => Ok(open.channel.clone()),
+            _ => Err(PublishError::Disconnected),
+        }
+    }
+
+    /// Waits until there is a channel to publish on.
+    pub async fn ready(&self) {
+        let mut open = self.open.clone();
+        while self.channel().is_err() {
+            // A blocked connection is unblocked without a change of the watched value.
+            let _timeout = tokio::time::timeout(Duration::from_millis(100), open.changed()).await;
+        }
+    }
+
+    /// Gives the connection up: a confirm did not come in time, so nothing on it can be trusted to come.
+    pub fn give_up(&self) {
+        self.suspect.notify_one();
+    }
+}
+
+async fn keep(
+    config: RabbitMq,
+    name: String,
+    stage: Stage,
+    readiness: Readiness,
+    sender: watch::Sender<Option<Arc<Open>>>,
+    suspect: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let mut backoff = Backoff::for_services();
+    while !stop.is_cancelled() {
+        let opened = async {
+            let connection = connect(&config, &name).await?;
+            let channel = declare(&connection, &config, stage).await?;
+            lapin::Result::Ok(Open { connection, channel })
+        };
+        match opened.await {
+            Ok(open) => {
+                tracing::info!(name, "connected to rabbitmq");
+                backoff = Backoff::for_services();
+                let open = Arc::new(open);
+                sender.send_replace(Some(Arc::clone(&open)));
+                watch_over(&open, &readiness, &suspect, &stop).await;
+                sender.send_replace(None);
+                readiness.set("rabbitmq", false);
+                let _closing = tokio::time::timeout(Duration::from_secs(1), open.connection.close(200, "bye".into())).await;
+            }
+            Err(error) => tracing::warn!(%error, name, "cannot connect to rabbitmq; trying again"),
+        }
+        if backoff.pause(&stop).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Returns when the connection is not to be used any longer.
+async fn watch_over(open: &Open, readiness: &Readiness, suspect: &Notify, stop: &CancellationToken) {
+    loop {
+        let usable = open.connection.status().connected() && open.channel.status().connected();
+        if !usable {
+            tracing::warn!("connection to rabbitmq lost");
+            return;
+        }
+        readiness.set("rabbitmq", !open.connection.status().blocked());
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = suspect.notified() => {
+                tracing::warn!("no confirm in time; giving the connection to rabbitmq up");
+                return;
+            }
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+    }
+}

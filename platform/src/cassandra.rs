@@ -1,0 +1,132 @@
+//! Reaching Cassandra: the session, the schema, and which errors are worth another try.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scylla::client::PoolSize;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
+use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::statement::Consistency;
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::{CqlDate, CqlDecimal};
+use uuid::Uuid;
+
+use crate::config::Cassandra;
+
+const TABLES: &str = include_str!("../../schema/cassandra/tables.cql");
+
+/// Why Cassandra cannot be used; worth another try unless the configuration is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum CassandraError {
+    /// No node answers, or it refuses the credentials.
+    #[error("cannot connect to Cassandra: {0}")]
+    Connect(#[from] NewSessionError),
+    /// A statement failed.
+    #[error("Cassandra refused a statement: {0}")]
+    Execute(#[from] ExecutionError),
+    /// A statement cannot be prepared: the tables are not those of this version.
+    #[error("cannot prepare a statement: {0}")]
+    Prepare(#[from] PrepareError),
+}
+
+/// Connects. Requests have `LOCAL_QUORUM` and are never repeated by the driver: who sends them knows better.
+///
+/// # Errors
+/// [`CassandraError::Connect`].
+pub async fn connect(config: &Cassandra) -> Result<Session, CassandraError> {
+    let profile = ExecutionProfile::builder()
+        .consistency(Consistency::LocalQuorum)
+        .request_timeout(Some(Duration::from_millis(config.timeout_ms)))
+        .retry_policy(Arc::new(FallthroughRetryPolicy))
+        .build();
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&config.nodes)
+        .default_execution_profile_handle(profile.into_handle())
+        .connection_timeout(Duration::from_millis(config.timeout_ms))
+        // A killed node is noticed within seconds, not when the kernel gives up.
+        .keepalive_interval(Duration::from_secs(2))
+        .keepalive_timeout(Duration::from_secs(4))
+        .pool_size(PoolSize::PerHost(NonZeroUsize::MIN));
+    if !config.user.is_empty() {
+        builder = builder.user(&config.user, config.password.expose());
+    }
+    Ok(builder.build().await?)
+}
+
+/// Creates the keyspace and the tables that are not there.
+///
+/// # Errors
+/// What Cassandra says.
+pub async fn create_schema(session: &Session, config: &Cassandra) -> Result<(), CassandraError> {
+    let keyspace =
+        format!("CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {}", config.keyspace, config.replication);
+    session.query_unpaged(keyspace, ()).await?;
+    let statements: String = TABLES.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+    for statement in statements.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+        let qualified = statement.replacen("IF NOT EXISTS ", &format!("IF NOT EXISTS {}.", config.keyspace), 1);
+        session.query_unpaged(qualified, ()).await?;
+    }
+    Ok(())
+}
+
+/// Prepares an idempotent statement, in which `{keyspace}` stands for the configured keyspace.
+///
+/// # Errors
+/// What Cassandra says.
+pub async fn prepare(
+    session: &Session,
+    config: &Cassandra,
+    statement: &str,
+) -> Result<PreparedStatement, CassandraError> {
+    let mut prepared = session.prepare(statement.replace("{keyspace}", &config.keyspace)).await?;
+    prepared.set_is_idempotent(true);
+    Ok(prepared)
+}
+
+/// An unlogged batch of `len` times the same statement.
+#[must_use]
+pub fn batch_of(statement: &PreparedStatement, len: usize) -> Batch {
+    let statements = vec![BatchStatement::PreparedStatement(statement.clone()); len];
+    let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
+    batch.set_is_idempotent(true);
+    batch
+}
+
+/// An amount in minor units as Cassandra's `decimal`, with the currency's digits.
+#[must_use]
+pub fn decimal(minor: i64, exponent: u8) -> CqlDecimal {
+    CqlDecimal::from_signed_be_bytes_and_exponent(minor.to_be_bytes().to_vec(), i32::from(exponent))
+}
+
+/// A day since 1970-01-01 as Cassandra counts it.
+#[must_use]
+pub fn cql_date(day: i32) -> CqlDate {
+    CqlDate((1_u32 << 31).wrapping_add_signed(day))
+}
+
+/// One of sixteen buckets, so that a flood of quarantined or dead-lettered records fills no single partition.
+#[must_use]
+pub fn spread(id: Uuid) -> i32 {
+    i32::from(id.as_bytes()[15] % 16)
+}
+
+/// Whether the same request can succeed later: everything but a request that Cassandra understood and refuses.
+#[must_use]
+pub fn is_retriable(error: &ExecutionError) -> bool {
+    match error {
+        ExecutionError::BadQuery(_) => false,
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => !matches!(
+            error,
+            DbError::SyntaxError | DbError::Invalid | DbError::Unauthorized | DbError::ConfigError | DbError::FunctionFailure { .. }
+        ),
+        ExecutionError::LastAttemptError(
+            RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_),
+        ) => false,
+        _ => true,
+    }
+}

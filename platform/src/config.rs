@@ -1,0 +1,275 @@
+//! The one configuration file: embedded defaults, then the file, then the environment; every key known, every
+//! relation between limits checked before anything starts.
+
+mod load;
+mod secret;
+mod sources;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{load, parse};
+pub use secret::Secret;
+pub use sources::{ConfiguredSource, SecretConfig, SourceConfig};
+
+/// The commented defaults, as in the documentation.
+pub const DEFAULTS: &str = include_str!("../default.toml");
+
+/// Why a configuration cannot be used; says where and what to write instead.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key or a value of the wrong type.
+    #[error("{0}")]
+    Invalid(String),
+    /// Values that contradict each other.
+    #[error("{0}")]
+    Relation(String),
+}
+
+/// Command-line arguments that all programs share.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConfigArgs {
+    /// The configuration file; defaults and TOLLGATE_<SECTION>_<KEY> variables apply without one too
+    #[arg(long, value_name = "FILE", global = true, env = "TOLLGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Print the effective configuration, secrets redacted, and exit
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// The whole configuration. The meaning of each key is in [`DEFAULTS`].
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Config {
+    pub regions: Vec<String>,
+    pub log: Log,
+    pub rabbitmq: RabbitMq,
+    pub cassandra: Cassandra,
+    pub postgres: Postgres,
+    pub ingest: Ingest,
+    pub writer: Writer,
+    pub reconciler: Reconciler,
+    pub sources: std::collections::BTreeMap<String, SourceConfig>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Log {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For a terminal.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[rabbitmq]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct RabbitMq {
+    pub url: Secret,
+    pub queue_prefix: String,
+    pub shards: u16,
+    pub group_size: u16,
+    pub frame_bytes_max: usize,
+    pub publishes_in_flight_max: usize,
+    pub confirm_timeout_ms: u64,
+    pub write_queue_bytes_max: i64,
+    pub reconcile_queue_bytes_max: i64,
+    pub delivery_limit: i32,
+}
+
+impl RabbitMq {
+    /// How long a publish may wait for its confirm.
+    #[must_use]
+    pub fn confirm_timeout(&self) -> Duration {
+        Duration::from_millis(self.confirm_timeout_ms)
+    }
+}
+
+/// `[cassandra]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Cassandra {
+    pub nodes: Vec<String>,
+    pub user: String,
+    pub password: Secret,
+    pub keyspace: String,
+    pub replication: String,
+    pub slot_minutes: i32,
+    pub lanes: i32,
+    pub timeout_ms: u64,
+}
+
+/// `[postgres]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Postgres {
+    pub url: Secret,
+    pub schema: String,
+    pub connections_max: u32,
+}
+
+/// `[ingest]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Ingest {
+    pub listen: SocketAddr,
+    pub internal_listen: SocketAddr,
+    pub workers: usize,
+    pub body_bytes_max: usize,
+    pub in_flight_max: usize,
+    pub memory_bytes_max: usize,
+    pub connections_max: usize,
+    pub header_timeout_ms: u64,
+    pub request_timeout_ms: u64,
+    pub drain_timeout_ms: u64,
+    pub client_rate_per_second: u32,
+    pub client_burst: u32,
+}
+
+/// `[writer]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Writer {
+    pub internal_listen: SocketAddr,
+    pub workers: usize,
+    pub prefetch_frames: u16,
+    pub memory_bytes_max: usize,
+    pub flush_ms: u64,
+    pub flush_rows_max: usize,
+    pub batch_rows_max: usize,
+    pub batch_bytes_max: usize,
+    pub batches_in_flight_max: usize,
+}
+
+/// `[reconciler]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Reconciler {
+    pub internal_listen: SocketAddr,
+    pub workers: usize,
+    pub prefetch_frames: u16,
+    pub memory_bytes_max: usize,
+    pub flush_ms: u64,
+    pub flush_rows_max: usize,
+    pub lock_timeout_ms: u64,
+    pub parked_poll_ms: u64,
+    pub parked_break_after_ms: i64,
+    pub project_payments: bool,
+}
+
+impl Config {
+    /// The largest frame that can be in a queue: a full one, or one record with a whole body in it.
+    #[must_use]
+    pub fn frame_bytes_largest(&self) -> usize {
+        // Reason, source and lengths of a quarantined record take less than 2 KiB.
+        self.rabbitmq.frame_bytes_max.max(self.ingest.body_bytes_max + 2048)
+    }
+
+    /// The effective configuration as TOML, secrets redacted.
+    ///
+    /// # Errors
+    /// Only if a value cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string_pretty(self).map_err(|e| ConfigError::Invalid(e.to_string()))
+    }
+
+    /// Checks the relations between values.
+    ///
+    /// # Errors
+    /// [`ConfigError::Relation`] that names the keys.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let fail = |message: String| Err(ConfigError::Relation(message));
+        let positive = [
+            ("rabbitmq.shards", usize::from(self.rabbitmq.shards)),
+            ("rabbitmq.group_size", usize::from(self.rabbitmq.group_size)),
+            ("rabbitmq.publishes_in_flight_max", self.rabbitmq.publishes_in_flight_max),
+            ("rabbitmq.delivery_limit", usize::try_from(self.rabbitmq.delivery_limit).unwrap_or(0)),
+            ("ingest.workers", self.ingest.workers),
+            ("ingest.in_flight_max", self.ingest.in_flight_max),
+            ("ingest.connections_max", self.ingest.connections_max),
+            ("ingest.client_rate_per_second", self.ingest.client_rate_per_second as usize),
+            ("ingest.client_burst", self.ingest.client_burst as usize),
+            ("writer.workers", self.writer.workers),
+            ("writer.prefetch_frames", usize::from(self.writer.prefetch_frames)),
+            ("writer.flush_rows_max", self.writer.flush_rows_max),
+            ("writer.batch_rows_max", self.writer.batch_rows_max),
+            ("writer.batch_bytes_max", self.writer.batch_bytes_max),
+            ("writer.batches_in_flight_max", self.writer.batches_in_flight_max),
+            ("reconciler.workers", self.reconciler.workers),
+            ("reconciler.prefetch_frames", usize::from(self.reconciler.prefetch_frames)),
+            ("reconciler.flush_rows_max", self.reconciler.flush_rows_max),
+            ("postgres.connections_max", self.postgres.connections_max as usize),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return fail(format!("{key} must be 1 or more"));
+        }
+        if !(1024..=16 * 1024 * 1024).contains(&self.rabbitmq.frame_bytes_max) {
+            return fail("rabbitmq.frame_bytes_max must be from 1024 to 16777216".into());
+        }
+        let in_flight = self.ingest.in_flight_max.saturating_mul(self.ingest.body_bytes_max);
+        if in_flight > self.ingest.memory_bytes_max {
+            return fail(format!(
+                "ingest.in_flight_max × ingest.body_bytes_max is {in_flight} bytes, more than ingest.memory_bytes_max: \
+                 lower one of the first two or raise the third"
+            ));
+        }
+        for (section, prefetch, memory) in [
+            ("writer", self.writer.prefetch_frames, self.writer.memory_bytes_max),
+            ("reconciler", self.reconciler.prefetch_frames, self.reconciler.memory_bytes_max),
+        ] {
+            let queues = usize::from(self.rabbitmq.shards);
+            let held = usize::from(prefetch).saturating_mul(self.frame_bytes_largest()).saturating_mul(queues);
+            if held > memory {
+                return fail(format!(
+                    "{section}.prefetch_frames × the largest frame × rabbitmq.shards is {held} bytes, more than \
+                     {section}.memory_bytes_max: lower prefetch_frames, frame_bytes_max or body_bytes_max, or raise it"
+                ));
+            }
+        }
+        let answered_in = self.ingest.request_timeout_ms;
+        if self.rabbitmq.confirm_timeout_ms >= answered_in {
+            return fail("rabbitmq.confirm_timeout_ms must be less than ingest.request_timeout_ms".into());
+        }
+        if domain::partition::Layout::new(self.cassandra.slot_minutes, self.cassandra.lanes).is_none() {
+            return fail("cassandra.slot_minutes must divide 1440, and cassandra.lanes be from 1 to 256".into());
+        }
+        for (key, name) in [("cassandra.keyspace", &self.cassandra.keyspace), ("postgres.schema", &self.postgres.schema)] {
+            let valid = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            if !valid || name.is_empty() || name.len() > 48 {
+                return fail(format!("{key} must be 1 to 48 of a-z, 0-9 and _"));
+            }
+        }
+        self.sources.iter().try_for_each(|(name, source)| source.check(name, &self.regions))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! `[sources.NAME]`: who may send webhooks to `/webhooks/NAME`, and how they sign.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use domain::providers::{self, Provider, Source};
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, Secret};
+
+/// One configured source.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SourceConfig {
+    pub provider: String,
+    pub region: String,
+    pub secrets: Vec<SecretConfig>,
+    #[serde(default)]
+    pub account_regions: BTreeMap<String, String>,
+    #[serde(default = "order_key")]
+    pub order_key: String,
+    #[serde(default = "user_key")]
+    pub user_key: String,
+    #[serde(default = "tolerance_seconds")]
+    pub tolerance_seconds: i64,
+    #[serde(default = "rate_per_second")]
+    pub rate_per_second: u32,
+    #[serde(default = "burst")]
+    pub burst: u32,
+}
+
+fn order_key() -> String {
+    "order_id".into()
+}
+fn user_key() -> String {
+    "user_id".into()
+}
+fn tolerance_seconds() -> i64 {
+    300
+}
+fn rate_per_second() -> u32 {
+    20_000
+}
+fn burst() -> u32 {
+    40_000
+}
+
+/// Where a secret is found: exactly one of `env`, `file` and `value`, and when it may be used.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SecretConfig {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// Relative to the configuration file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<std::path::PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Secret>,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<String>,
+}
+
+/// A source ready for use.
+#[derive(Debug, Clone)]
+pub struct ConfiguredSource {
+    /// Its provider.
+    pub provider: &'static Provider,
+    /// What the meaning of its events depends on.
+    pub source: Source,
+    /// Its secrets.
+    pub secrets: Vec<domain::signature::Secret>,
+    /// Requests a second.
+    pub rate_per_second: u32,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+impl SourceConfig {
+    pub(super) fn check(&self, name: &str, regions: &[String]) -> Result<(), ConfigError> {
+        let fail = |message: String| Err(ConfigError::Relation(format!("sources.{name}: {message}")));
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
+            return fail("a source's name is 1 to 64 of a-z, A-Z, 0-9, - and _: it is part of a URL".into());
+        }
+        if providers::find(&self.provider).is_none() {
+            let known: Vec<_> = providers::ALL.iter().map(|p| p.name).collect();
+            return fail(format!("unknown provider {:?}; known are {}", self.provider, known.join(", ")));
+        }
+        if let Some(region) = self.account_regions.values().chain([&self.region]).find(|r| !regions.contains(r)) {
+            return fail(format!("region {region:?} is not in regions"));
+        }
+        if self.rate_per_second == 0 || self.burst == 0 {
+            return fail("rate_per_second and burst must be 1 or more".into());
+        }
+        if self.secrets.is_empty() {
+            return fail("no secrets: nothing could be verified".into());
+        }
+        Ok(())
+    }
+
+    /// Reads the secrets and makes the source ready; `folder` is the configuration file's.
+    ///
+    /// # Errors
+    /// A secret that is missing, empty or not of the provider's form; never tells its value.
+    pub fn prepare(&self, name: &str, folder: &Path) -> Result<ConfiguredSource, ConfigError> {
+        let fail = |message: String| ConfigError::Invalid(format!("sources.{name}: {message}"));
+        let provider = providers::find(&self.provider).ok_or_else(|| fail("unknown provider".into()))?;
+        let mut secrets = Vec::with_capacity(self.secrets.len());
+        for (index, secret) in self.secrets.iter().enumerate() {
+            let text = secret.read(folder).map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
+            let key = (provider.prepare_secret)(text.expose().trim())
+                .ok_or_else(|| fail(format!("secrets[{index}]: not a secret of {}", provider.name)))?;
+            let time = |text: &Option<String>| match text {
+                None => Ok(None),
+                Some(text) => match providers::parse_time_ms(text) {
+                    Some(ms) => Ok(Some(ms.div_euclid(1000))),
+                    None => Err(fail(format!("secrets[{index}]: {text:?} is not a time such as 2026-12-01T00:00:00Z"))),
+                },
+            };
+            let prepared = domain::signature::Secret::new(&key, time(&secret.not_before)?, time(&secret.not_after)?)
+                .ok_or_else(|| fail(format!("secrets[{index}]: is empty")))?;
+            secrets.push(prepared);
+        }
+        let source = Source {
+            name: name.to_owned(),
+            region: self.region.clone(),
+            account_regions: self.account_regions.clone(),
+            order_key: self.order_key.clone(),
+            user_key: self.user_key.clone(),
+            tolerance_seconds: self.tolerance_seconds,
+        };
+        Ok(ConfiguredSource { provider, source, secrets, rate_per_second: self.rate_per_second, burst: self.burst })
+    }
+}
+
+impl SecretConfig {
+    /// Reads the secret's text; `folder` is the configuration file's.
+    ///
+    /// # Errors
+    /// What is missing, in words; never the value.
+    pub fn read(&self, folder: &Path) -> Result<Secret, String> {
+        match (&self.env, &self.file, &self.value) {
+            (Some(name), None, None) => {
+                std::env::var(name).map(Secret::new).map_err(|_| format!("environment variable {name} is not set"))
+            }
+            (None, Some(file), None) => std::fs::read_to_string(folder.join(file))
+                .map(|text| Secret::new(text.trim()))
+                .map_err(|error| format!("cannot read {}: {error}", file.display())),
+            (None, None, Some(value)) => Ok(value.clone()),
+            _ => Err("needs exactly one of env, file and value".into()),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+#![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn error(text: &str, variables: &[(&str, &str)]) -> String {
+    let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    parse("tollgate.toml", text, &variables).unwrap_err().to_string()
+}
+
+#[test]
+fn the_embedded_defaults_are_a_configuration() {
+    let config = parse("x", "", &BTreeMap::new()).unwrap();
+    assert_eq!(config.rabbitmq.queue_prefix, "payments");
+}
+
+#[test]
+fn the_file_overrides_defaults_and_the_environment_overrides_the_file() {
+    let variables = [("TOLLGATE_WRITER_FLUSH_MS".to_owned(), "7".to_owned())].into();
+    let config = parse("x", "[writer]\nflush_ms = 5\nworkers = 9", &variables).unwrap();
+    assert_eq!((config.writer.flush_ms, config.writer.workers), (7, 9));
+}
+
+#[test]
+fn unknown_keys_are_refused_with_their_line() {
+    let message = error("[writer]\nflush_ms = 5\nflush = 6", &[]);
+    assert!(message.starts_with("tollgate.toml:3: unknown key \"writer.flush\""), "{message}");
+    assert!(error("\n[wrtier]\n", &[]).starts_with("tollgate.toml:2: unknown key \"wrtier\""));
+    assert!(error("", &[("TOLLGATE_WRITER_FLUSH", "1")]).contains("TOLLGATE_WRITER_FLUSH"));
+    let source = "[sources.a]\nprovider = \"stripe\"\nregion = \"eu\"\nsecrets = []\nsecrt = 1";
+    assert!(error(source, &[]).contains("secrt"), "{}", error(source, &[]));
+}
+
+#[test]
+fn wrong_types_are_refused_with_their_line() {
+    assert!(error("[writer]\nflush_ms = \"5\"", &[]).starts_with("tollgate.toml:2: writer.flush_ms must be integer"));
+    assert!(error("[writer]\nflush_ms = -1", &[]).starts_with("tollgate.toml"), "negative");
+    assert!(error("[writer\n", &[]).starts_with("tollgate.toml:1"));
+}
+
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    assert!(error("[writer]\nmemory_bytes_max = 1000", &[]).contains("writer.prefetch_frames"));
+    assert!(error("[ingest]\nin_flight_max = 1000000", &[]).contains("ingest.in_flight_max"));
+    assert!(error("[rabbitmq]\nconfirm_timeout_ms = 5000", &[]).contains("confirm_timeout_ms"));
+    let source = "[sources.a]\nprovider = \"stripe\"\nregion = \"mars\"\nsecrets = [{ env = \"X\" }]";
+    assert!(error(source, &[]).contains("mars"));
+}
+
+#[test]
+fn secrets_are_redacted_in_every_output() {
+    let text = "[postgres]\nurl = \"postgres://u:hunter2@h/db\"\n[sources.a]\nprovider = \"stripe\"\nregion = \"eu\"\n\
+                secrets = [{ value = \"hunter2\" }]";
+    let config = parse("x", text, &BTreeMap::new()).unwrap();
+    assert!(!config.to_toml().unwrap().contains("hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

@@ -1,0 +1,75 @@
+//! Dead letters: records that a program cannot process, each alone, kept as they were until a person has looked.
+
+use metrics::{Counter, counter, describe_counter};
+use scylla::SerializeRow;
+use scylla::client::session::Session;
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::CqlTimestamp;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::amqp::Stage;
+use crate::cassandra::{CassandraError, prepare, spread};
+use crate::clock::now_ms;
+use crate::config::Cassandra;
+use crate::retry::{Backoff, Stopped};
+
+/// The table `dead_letters`, as one stage writes it.
+pub struct DeadLetters {
+    insert: PreparedStatement,
+    stage: Stage,
+    stored: Counter,
+}
+
+#[derive(SerializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+struct DeadRow<'a> {
+    stage: &'a str,
+    bucket: i32,
+    id: Uuid,
+    queue: &'a str,
+    reason: &'a str,
+    failed_at: CqlTimestamp,
+    record: &'a [u8],
+}
+
+impl DeadLetters {
+    /// Prepares the statement.
+    ///
+    /// # Errors
+    /// What Cassandra says.
+    pub async fn new(session: &Session, config: &Cassandra, stage: Stage) -> Result<Self, CassandraError> {
+        let insert = "INSERT INTO {keyspace}.dead_letters (stage, bucket, id, queue, reason, failed_at, record) \
+                      VALUES (?, ?, ?, ?, ?, ?, ?)";
+        describe_counter!("tollgate_dead_letters_total", "Records stored in the dead_letters table, by stage.");
+        let stored = counter!("tollgate_dead_letters_total", "stage" => stage.as_str());
+        Ok(Self { insert: prepare(session, config, insert).await?, stage, stored })
+    }
+
+    /// Stores a record. Nothing is behind the dead letters, so this tries until it succeeds; meanwhile the frame stays
+    /// in RabbitMQ.
+    ///
+    /// # Errors
+    /// [`Stopped`] once `give_up` is cancelled.
+    pub async fn store(
+        &self,
+        session: &Session,
+        queue: &str,
+        record: &[u8],
+        reason: &str,
+        give_up: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        tracing::error!(queue, reason, "dead-lettered");
+        // The same bytes are the same row, however often they come.
+        let id = domain::ids::record_id("dead", record);
+        let failed_at = CqlTimestamp(now_ms());
+        let row = DeadRow { stage: self.stage.as_str(), bucket: spread(id), id, queue, reason, failed_at, record };
+        let mut backoff = Backoff::for_services();
+        while let Err(error) = session.execute_unpaged(&self.insert, &row).await {
+            tracing::error!(%error, "cannot store a dead letter; trying again");
+            backoff.pause(give_up).await?;
+        }
+        self.stored.increment(1);
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! How Tollgate's programs reach the services around them, and what they share at their edges: configuration,
+//! RabbitMQ, Cassandra, Postgres, metrics and logs, shutdown.
+
+pub mod amqp;
+pub mod cassandra;
+pub mod clock;
+pub mod config;
+pub mod dead_letters;
+pub mod http;
+pub mod postgres;
+pub mod program;
+pub mod retry;
+pub mod telemetry;

@@ -1,0 +1,42 @@
+//! Reaching Postgres: a small pool whose connections live in the configured schema.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
+
+use crate::config::Postgres;
+
+/// Makes the pool; connections are opened when they are needed.
+///
+/// # Errors
+/// When the URL is not one.
+pub fn pool(config: &Postgres, lock_timeout: Duration) -> Result<PgPool, sqlx::Error> {
+    let options = PgConnectOptions::from_str(config.url.expose())?
+        .application_name("tollgate")
+        .options([
+            ("search_path", config.schema.as_str()),
+            ("lock_timeout", &format!("{}ms", lock_timeout.as_millis())),
+            // Every statement finds its rows by key. Planned for its own arrays, never for a table that was still
+            // empty when the statement was first seen.
+            ("plan_cache_mode", "force_custom_plan"),
+            ("enable_seqscan", "off"),
+        ])
+        // Statements hold references of the shop; they do not belong in a log.
+        .disable_statement_logging();
+    Ok(PgPoolOptions::new()
+        .max_connections(config.connections_max)
+        .acquire_timeout(Duration::from_secs(3))
+        .connect_lazy_with(options))
+}
+
+/// Creates the configured schema if it is not there.
+///
+/// # Errors
+/// What Postgres says.
+pub async fn create_schema(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
+    // The name was checked to be a plain identifier when the configuration was loaded.
+    sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""))).execute(pool).await?;
+    Ok(())
+}

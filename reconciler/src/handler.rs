@@ -1,0 +1,125 @@
+//! Settles a batch of stored frames: applied, parked or dead-lettered; then the shop's view.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use domain::frame::{Frame, Record};
+use platform::amqp::{Batch, Handler};
+use platform::clock::{now_ms, seconds_between};
+use platform::dead_letters::DeadLetters;
+use platform::retry::{Backoff, Stopped};
+use scylla::client::session::Session;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{Applied, ApplyError, apply};
+use crate::metrics::Metrics;
+use crate::plan::Arrived;
+use crate::project::Projection;
+
+/// What the reconciler does with its frames.
+#[derive(Clone)]
+pub struct ReconcileHandler {
+    pub pool: PgPool,
+    pub session: Arc<Session>,
+    pub dead_letters: Arc<DeadLetters>,
+    pub projection: Option<Arc<Projection>>,
+    pub metrics: Arc<Metrics>,
+    /// Told when events were parked: their order may have come meanwhile.
+    pub parked: Arc<Notify>,
+    pub give_up: CancellationToken,
+}
+
+impl Handler for ReconcileHandler {
+    async fn settle(&self, batch: Batch) -> Result<(), Stopped> {
+        let mut events = Vec::new();
+        let mut dead = Vec::new();
+        let mut oldest_ms = i64::MAX;
+        for bytes in &batch.frames {
+            match Frame::parse(bytes) {
+                Ok(frame) => {
+                    oldest_ms = oldest_ms.min(frame.staged_at_ms);
+                    for raw in frame.records() {
+                        match Record::decode(raw) {
+                            Ok(Record::Event(event)) => events.push(Arrived { event, raw }),
+                            Ok(Record::Quarantined(_)) => dead.push((raw, "not a payment event".to_owned())),
+                            Err(error) => dead.push((raw, error.to_string())),
+                        }
+                    }
+                }
+                Err(error) => dead.push((bytes.as_slice(), format!("not a frame: {error}"))),
+            }
+        }
+        for (raw, reason) in dead {
+            self.dead_letter(&batch.queue, raw, &reason).await?;
+        }
+        self.apply_all(&batch.queue, &events).await?;
+        if !events.is_empty() {
+            let now_ms = now_ms();
+            self.metrics.applied_seconds.record(seconds_between(oldest_ms, now_ms));
+            for arrived in &events {
+                self.metrics.received_applied_seconds.record(seconds_between(arrived.event.received_at_ms, now_ms));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ReconcileHandler {
+    /// Applies events in as few transactions as conflicts and refused values allow.
+    async fn apply_all(&self, queue: &str, events: &[Arrived<'_>]) -> Result<(), Stopped> {
+        let mut waiting = vec![events];
+        let mut backoff = Backoff::for_services();
+        while let Some(events) = waiting.pop() {
+            if events.is_empty() {
+                continue;
+            }
+            let started = Instant::now();
+            match apply(&self.pool, events).await {
+                Ok(applied) => {
+                    self.metrics.transaction_seconds.record(started.elapsed());
+                    self.metrics.transaction_size.record(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
+                    self.finish(applied).await?;
+                    backoff = Backoff::for_services();
+                }
+                Err(ApplyError::Unavailable(error)) => {
+                    tracing::warn!(%error, "postgres did not take a batch; trying again");
+                    waiting.push(events);
+                    backoff.pause(&self.give_up).await?;
+                }
+                Err(ApplyError::Refused(error)) if events.len() == 1 => {
+                    self.dead_letter(queue, events[0].raw, &error.to_string()).await?;
+                }
+                // Halves: a conflict is less likely to meet, and a refused value ends up alone.
+                Err(ApplyError::Conflict | ApplyError::Refused(_)) => {
+                    self.metrics.conflicts.increment(1);
+                    let (first, second) = events.split_at(events.len() / 2);
+                    waiting.extend([second, first]);
+                    backoff.pause(&self.give_up).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows a commit: counts, the shop's view, another look at what was parked.
+    pub async fn finish(&self, applied: Applied) -> Result<(), Stopped> {
+        self.metrics.applied.increment(applied.applied as u64);
+        self.metrics.parked_total.increment(applied.parked);
+        self.metrics.transitions.increment(applied.transitions as u64);
+        if applied.parked > 0 {
+            self.parked.notify_one();
+        }
+        if let Some(projection) = &self.projection {
+            let started = Instant::now();
+            projection.write(&self.session, &applied.payments, &self.give_up).await?;
+            self.metrics.projection_seconds.record(started.elapsed());
+        }
+        Ok(())
+    }
+
+    async fn dead_letter(&self, queue: &str, raw: &[u8], reason: &str) -> Result<(), Stopped> {
+        self.dead_letters.store(&self.session, queue, raw, reason, &self.give_up).await
+    }
+}

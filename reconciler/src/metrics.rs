@@ -1,0 +1,71 @@
+//! The reconciler's metrics, registered once with every label they can have.
+
+use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+/// Kinds of breaks, for gauges that exist before the first break.
+const BREAKS: [&str; 3] = ["amount", "currency", "unknown_order"];
+
+/// The reconciler's metrics.
+pub struct Metrics {
+    /// Events merged into a payment.
+    pub applied: Counter,
+    /// Events put aside until their order is known.
+    pub parked_total: Counter,
+    /// Changes of an order's status.
+    pub transitions: Counter,
+    /// Transactions tried again after a conflict.
+    pub conflicts: Counter,
+    /// From the row in Cassandra to the commit in Postgres, the slowest of a batch.
+    pub applied_seconds: Histogram,
+    /// From the gateway to the commit in Postgres.
+    pub received_applied_seconds: Histogram,
+    /// Time of a transaction.
+    pub transaction_seconds: Histogram,
+    /// Events of a transaction.
+    pub transaction_size: Histogram,
+    /// Time of writing the shop's view for a batch.
+    pub projection_seconds: Histogram,
+    /// Events that wait now.
+    pub parked: Gauge,
+    /// Age of the event that waits longest.
+    pub parked_age: Gauge,
+    breaks: Vec<(&'static str, Gauge)>,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        describe_counter!("tollgate_reconciler_events_total", "Stored events by what became of them.");
+        describe_counter!("tollgate_reconciler_transitions_total", "Changes of an order's status.");
+        describe_counter!("tollgate_reconciler_conflicts_total", "Transactions that were tried again after a conflict.");
+        describe_histogram!("tollgate_reconciler_stored_applied_seconds", "Time from a stored event to its commit in Postgres.");
+        describe_histogram!("tollgate_reconciler_received_applied_seconds", "Time from an event's arrival at the gateway to its commit in Postgres.");
+        describe_histogram!("tollgate_reconciler_transaction_seconds", "Time of a transaction.");
+        describe_histogram!("tollgate_reconciler_transaction_size", "Events of a transaction.");
+        describe_histogram!("tollgate_reconciler_projection_seconds", "Time of writing the shop's view for a batch.");
+        describe_gauge!("tollgate_reconciler_parked", "Events that wait for their order or payment.");
+        describe_gauge!("tollgate_reconciler_parked_age_seconds", "Age of the parked event that waits longest.");
+        describe_gauge!("tollgate_reconciler_breaks", "Open differences, by kind.");
+        Self {
+            applied: counter!("tollgate_reconciler_events_total", "outcome" => "applied"),
+            parked_total: counter!("tollgate_reconciler_events_total", "outcome" => "parked"),
+            transitions: counter!("tollgate_reconciler_transitions_total"),
+            conflicts: counter!("tollgate_reconciler_conflicts_total"),
+            applied_seconds: histogram!("tollgate_reconciler_stored_applied_seconds"),
+            received_applied_seconds: histogram!("tollgate_reconciler_received_applied_seconds"),
+            transaction_seconds: histogram!("tollgate_reconciler_transaction_seconds"),
+            transaction_size: histogram!("tollgate_reconciler_transaction_size"),
+            projection_seconds: histogram!("tollgate_reconciler_projection_seconds"),
+            parked: gauge!("tollgate_reconciler_parked"),
+            parked_age: gauge!("tollgate_reconciler_parked_age_seconds"),
+            breaks: BREAKS.map(|kind| (kind, gauge!("tollgate_reconciler_breaks", "kind" => kind))).into(),
+        }
+    }
+
+    /// Sets the open breaks by kind; a kind that is not listed has none.
+    pub fn set_breaks(&self, open: &[(String, i64)]) {
+        for (kind, gauge) in &self.breaks {
+            let count = open.iter().find(|(k, _)| k == kind).map_or(0, |(_, count)| *count);
+            gauge.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        }
+    }
+}

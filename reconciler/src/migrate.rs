@@ -1,0 +1,21 @@
+//! Migrations, embedded: each runs once, in order, under sqlx's lock, so that several programs may start at once.
+
+use std::borrow::Cow;
+
+use platform::postgres::create_schema;
+use sqlx::PgPool;
+use sqlx::SqlStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+const MIGRATIONS: [(i64, &str, &str); 1] =
+    [(1, "tollgate", include_str!("../../schema/postgres/0001_tollgate.sql"))];
+
+/// Brings the configured schema up to date.
+pub async fn run(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
+    create_schema(pool, schema).await?;
+    let migrations = MIGRATIONS.map(|(version, name, text)| {
+        Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(text), false)
+    });
+    let migrator = Migrator { migrations: Cow::Owned(migrations.into()), ..Migrator::DEFAULT };
+    migrator.run(pool).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))
+}

@@ -1,0 +1,111 @@
+//! Prometheus: scrapes Tollgate's programs, RabbitMQ and itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::health;
+use crate::install::which;
+use crate::layout::{Layout, write_atomically};
+use crate::ports::Ports;
+
+/// Where the programs serve their metrics: `host:port` of their internal listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrapeTargets {
+    /// The gateway.
+    pub ingest: String,
+    /// The writer.
+    pub writer: String,
+    /// The reconciler.
+    pub reconciler: String,
+}
+
+impl Default for ScrapeTargets {
+    fn default() -> Self {
+        Self {
+            ingest: "127.0.0.1:8081".to_owned(),
+            writer: "127.0.0.1:8082".to_owned(),
+            reconciler: "127.0.0.1:8083".to_owned(),
+        }
+    }
+}
+
+/// The server, where it is installed.
+#[must_use]
+pub fn program() -> Option<PathBuf> {
+    which("prometheus")
+}
+
+fn configuration_file(layout: &Layout) -> PathBuf {
+    layout.data("prometheus").join("prometheus.yml")
+}
+
+/// Writes the configuration; whether it is another one than before.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn configure(layout: &Layout, ports: &Ports, rabbitmq: &str, targets: &ScrapeTargets) -> Result<bool> {
+    fs::create_dir_all(layout.data("prometheus"))?;
+    let path = configuration_file(layout);
+    let text = configuration(&layout.workspace, ports, rabbitmq, targets);
+    if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+        return Ok(false);
+    }
+    write_atomically(&path, &text)?;
+    Ok(true)
+}
+
+/// The same file that compose.yaml mounts, with loopback addresses in place of the names of containers.
+fn configuration(workspace: &Path, ports: &Ports, rabbitmq: &str, targets: &ScrapeTargets) -> String {
+    include_str!("../../dashboards/prometheus.yml")
+        .replace("/etc/prometheus/", &format!("{}/", workspace.join("dashboards").display()))
+        .replace("localhost:9090", &format!("127.0.0.1:{}", ports.prometheus))
+        .replace("ingest:8081", &targets.ingest)
+        .replace("writer:8082", &targets.writer)
+        .replace("reconciler:8083", &targets.reconciler)
+        .replace("rabbitmq:15692", rabbitmq)
+}
+
+/// The command that starts the server.
+///
+/// # Errors
+/// When it is not installed.
+pub fn command(layout: &Layout, ports: &Ports) -> Result<Command> {
+    let data = layout.data("prometheus");
+    let mut command = Command::new(program().context("Prometheus is not installed; install the package prometheus")?);
+    command
+        .current_dir(&data)
+        .arg(format!("--config.file={}", configuration_file(layout).display()))
+        .arg(format!("--storage.tsdb.path={}", data.join("tsdb").display()))
+        .arg("--storage.tsdb.retention.time=2d")
+        .arg("--storage.tsdb.retention.size=1GB")
+        .arg(format!("--web.listen-address=127.0.0.1:{}", ports.prometheus))
+        .arg("--log.level=warn");
+    Ok(command)
+}
+
+/// It has read its data and answers queries.
+///
+/// # Errors
+/// When not.
+pub fn health(ports: &Ports) -> Result<()> {
+    health::http(&format!("127.0.0.1:{}", ports.prometheus), "/-/ready", None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_container_is_left() {
+        let targets = ScrapeTargets { ingest: "127.0.0.1:9001".to_owned(), ..ScrapeTargets::default() };
+        let text = configuration(Path::new("/src"), &Ports::USUAL, "127.0.0.1:15692", &targets);
+        let addresses: Vec<&str> = text.lines().filter(|line| line.contains("- targets:")).collect();
+        assert_eq!(addresses.len(), 6);
+        assert!(addresses.iter().all(|line| line.contains("[\"127.0.0.1:")), "{addresses:?}");
+        assert!(text.contains("127.0.0.1:9001"));
+        assert!(text.contains("/src/dashboards/alerts/*.yml"));
+    }
+}

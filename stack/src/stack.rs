@@ -1,0 +1,285 @@
+//! Starts, watches and ends the services of one stack.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::endpoints::{self, Endpoints};
+use crate::layout::Layout;
+use crate::ports::{self, Ports};
+use crate::process::{self, Identity};
+use crate::progress::Progress;
+use crate::prometheus::ScrapeTargets;
+use crate::start::Starter;
+use crate::state::State;
+use crate::wait::{self, Deadline};
+use crate::{Service, install, postgres, sys};
+
+/// How long a service may take to become healthy: a cold start beside a compiler on two cores, or a long recovery.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(240);
+/// How long a remembered port may still be in use before another one is taken.
+const FREED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The programs that `demo` starts, in the order in which they are stopped.
+pub(crate) const PROGRAMS: [&str; 3] = ["ingest", "writer", "reconciler"];
+
+/// One service as `status` shows it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Status {
+    /// Which one.
+    pub service: Service,
+    /// Its process, unless it does not run or is not ours.
+    pub pid: Option<u32>,
+    /// Whether its address comes from the environment.
+    pub given: bool,
+    /// Whether it answered.
+    pub healthy: bool,
+    /// Its address, once it has one.
+    pub address: Option<String>,
+    /// Why it is not healthy.
+    pub problem: Option<String>,
+}
+
+/// The services of one data folder. Values of this type hold nothing: all that lasts is in the folder, so any number
+/// of programs may open the same stack.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    pub(crate) layout: Layout,
+    pub(crate) progress: Progress,
+    targets: ScrapeTargets,
+}
+
+impl Stack {
+    /// Opens the stack of the workspace around the current folder. Starts nothing.
+    ///
+    /// # Errors
+    /// When there is no workspace around it.
+    pub fn open() -> Result<Self> {
+        Ok(Self { layout: Layout::discover()?, progress: Progress::default(), targets: ScrapeTargets::default() })
+    }
+
+    /// Makes Prometheus scrape the programs at other addresses than the usual ones.
+    #[must_use]
+    pub fn with_scrape_targets(mut self, targets: ScrapeTargets) -> Self {
+        self.targets = targets;
+        self
+    }
+
+    /// Starts those of `services` that do not run, installs what they need, and waits until all are healthy.
+    ///
+    /// # Errors
+    /// When one cannot be installed or started or does not become healthy, with the end of its log.
+    pub fn up(&self, services: &[Service]) -> Result<Endpoints> {
+        let _lock = self.layout.lock()?;
+        let mut state = self.load()?;
+        let ports = self.choose_ports(&state, &self.clear_remains(&state, services)?)?;
+        state.ports = Some(ports.clone());
+        let endpoints = self.endpoints_of(Some(&ports))?;
+        let ours: Vec<Service> =
+            services.iter().copied().filter(|service| self.given(*service, &state).is_none()).collect();
+        install::packages(&self.layout, &self.progress, &ours)?;
+        if ours.contains(&Service::Postgres) && state.postgres_dir.is_none() {
+            state.postgres_dir = Some(postgres::choose_dir(&self.layout)?);
+        }
+        state.save(&self.layout.state_file())?;
+
+        let starter = Starter {
+            layout: &self.layout,
+            progress: &self.progress,
+            targets: &self.targets,
+            endpoints: &endpoints,
+            ports: &ports,
+            state: Mutex::new(state),
+            deadline: Deadline::within(HEALTHY_WITHIN),
+        };
+        let failures: Vec<String> = thread::scope(|scope| {
+            let starter = &starter;
+            let threads: Vec<_> =
+                services.iter().map(|service| (service, scope.spawn(move || self.up_one(starter, *service)))).collect();
+            let results = threads.into_iter().map(|(service, thread)| {
+                let result = thread.join().unwrap_or_else(|_| Err(anyhow!("a bug in `stack`: its thread panicked")));
+                result.err().map(|error| format!("{service}: {error:#}"))
+            });
+            results.flatten().collect()
+        });
+        if sys::interrupted() {
+            bail!("interrupted");
+        }
+        if failures.is_empty() { Ok(endpoints) } else { bail!("{}", failures.join("\n")) }
+    }
+
+    /// Those of `services` that do not run, after what is left of them is gone: where only the first process of a
+    /// service died, the others hold its ports and its data.
+    fn clear_remains(&self, state: &State, services: &[Service]) -> Result<Vec<Service>> {
+        let runs = |service: &Service| self.find(state, service.name()).is_some();
+        let starting: Vec<Service> = services.iter().copied().filter(|service| !runs(service)).collect();
+        for name in starting.iter().flat_map(|service| service.processes()) {
+            process::kill_family(&self.layout, name, state.processes.get(*name))?;
+        }
+        Ok(starting)
+    }
+
+    /// The remembered ports; those of services that are starting move away from whoever has taken them.
+    fn choose_ports(&self, state: &State, starting: &[Service]) -> Result<Ports> {
+        let remembered = state.ports.as_ref();
+        let chosen = Ports::choose(remembered, starting, |port| {
+            let ours = remembered.is_some_and(|ports| ports.contain(port));
+            // One of ours may be free in a moment; its users count on its staying the same.
+            let patience = if ours { FREED_WITHIN } else { Duration::ZERO };
+            wait::until(&Deadline::within(patience), || ports::check_free(port)).is_ok()
+        })?;
+        for (service, old, new) in remembered.map(|old| chosen.moved(old)).unwrap_or_default() {
+            self.progress.say(service.name(), &format!("port {old} was taken by another program; now {new}"));
+        }
+        Ok(chosen)
+    }
+
+    fn up_one(&self, starter: &Starter, service: Service) -> Result<()> {
+        let given = self.given(service, &starter.state.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(address) = given else { return starter.start(service) };
+        wait::answers(service, &address).with_context(|| {
+            format!(
+                "{} is set, and what it names does not answer; unset it to let the stack start its own",
+                service.variable()
+            )
+        })?;
+        self.progress.say(service.name(), &format!("used as given by {}", service.variable()));
+        Ok(())
+    }
+
+    /// Brings one service back, with its data and on its ports, and waits until it is healthy.
+    ///
+    /// # Errors
+    /// As [`Stack::up`].
+    pub fn start(&self, service: Service) -> Result<()> {
+        self.up(&[service]).map(drop)
+    }
+
+    /// Waits until a service is healthy, however it was started.
+    ///
+    /// # Errors
+    /// When it does not become so in time.
+    pub fn wait_healthy(&self, service: Service) -> Result<()> {
+        let state = self.load()?;
+        let ports = state.ports.as_ref();
+        let deadline = Deadline::within(HEALTHY_WITHIN);
+        wait::until(&deadline, || match (self.given(service, &state), ports) {
+            (Some(address), _) => wait::answers(service, &address),
+            (None, Some(ports)) => wait::healthy(service, ports),
+            (None, None) => Err(never_started()),
+        })
+    }
+
+    /// The process of a service, if it runs here.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn pid(&self, service: Service) -> Result<Option<u32>> {
+        Ok(self.find(&self.load()?, service.name()).map(|identity| identity.pid))
+    }
+
+    /// The services that run here, healthy or not.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn running(&self) -> Result<Vec<Service>> {
+        let state = self.load()?;
+        Ok(Service::ALL.into_iter().filter(|service| self.find(&state, service.name()).is_some()).collect())
+    }
+
+    /// Where the services are reached; the same over restarts.
+    ///
+    /// # Errors
+    /// When nothing was ever started here and not every address is given.
+    pub fn endpoints(&self) -> Result<Endpoints> {
+        self.endpoints_of(self.load()?.ports.as_ref())
+    }
+
+    fn endpoints_of(&self, ports: Option<&Ports>) -> Result<Endpoints> {
+        let own = ports.map(Endpoints::of);
+        let given = Service::ALL.map(|service| (service, endpoints::given(service, own.as_ref())));
+        let all_given = given.iter().all(|(_, address)| address.is_some());
+        let mut endpoints =
+            own.or_else(|| all_given.then(|| Endpoints::of(&Ports::USUAL))).ok_or_else(never_started)?;
+        for (service, address) in given {
+            if let Some(address) = address {
+                endpoints.replace(service, &address);
+            }
+        }
+        Ok(endpoints)
+    }
+
+    /// What `service` is given as by the environment, if it is not our own.
+    pub(crate) fn given(&self, service: Service, state: &State) -> Option<String> {
+        endpoints::given(service, state.ports.as_ref().map(Endpoints::of).as_ref())
+    }
+
+    /// How each service is now.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn status(&self) -> Result<Vec<Status>> {
+        let state = self.load()?;
+        let endpoints = self.endpoints_of(state.ports.as_ref()).ok();
+        let one = |service: Service| {
+            let given = self.given(service, &state);
+            let pid = self.find(&state, service.name()).map(|identity| identity.pid);
+            let health = match (&given, &state.ports, pid) {
+                (Some(address), ..) => wait::answers(service, address),
+                (None, Some(ports), Some(_)) => wait::healthy(service, ports),
+                _ => Err(anyhow!("does not run")),
+            };
+            Status {
+                service,
+                pid,
+                given: given.is_some(),
+                healthy: health.is_ok(),
+                address: endpoints.as_ref().map(|endpoints| endpoints.address(service)),
+                problem: health.err().map(|error| format!("{error:#}")),
+            }
+        };
+        Ok(Service::ALL.map(one).into())
+    }
+
+    /// The folders of this stack.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Notes a program that was started beside the services, so that `down` ends it too.
+    pub(crate) fn remember(&self, name: &str, identity: Identity) -> Result<()> {
+        let _lock = self.layout.lock()?;
+        let mut state = self.load()?;
+        state.processes.insert(name.to_owned(), identity);
+        state.save(&self.layout.state_file())
+    }
+
+    /// The programs of a demo that run here, with their processes.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn programs(&self) -> Result<Vec<(&'static str, u32)>> {
+        let state = self.load()?;
+        Ok(PROGRAMS.iter().filter_map(|name| Some((*name, self.find(&state, name)?.pid))).collect())
+    }
+
+    /// Whether a service or program runs here.
+    pub(crate) fn runs(&self, name: &str) -> Result<bool> {
+        Ok(self.find(&self.load()?, name).is_some())
+    }
+
+    pub(crate) fn load(&self) -> Result<State> {
+        State::load(&self.layout.state_file())
+    }
+
+    pub(crate) fn find(&self, state: &State, name: &str) -> Option<Identity> {
+        process::find(&self.layout, name, state.processes.get(name))
+    }
+}
+
+fn never_started() -> anyhow::Error {
+    anyhow!("nothing was started here yet, so there are no addresses; run `cargo stack up`")
+}

@@ -1,0 +1,81 @@
+//! `cargo verify`: formatting, lints and all tests, against real services.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::{Service, Stack, steps, sys};
+
+/// The steps that have ended, with how long they took.
+#[derive(Default)]
+struct Report {
+    lines: Vec<(String, Duration, &'static str)>,
+}
+
+impl Report {
+    /// Runs one step and notes how it went; whether to go on.
+    fn step(&mut self, name: &str, step: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
+        eprintln!("==> {name}");
+        let start = Instant::now();
+        let result = step();
+        let word = if matches!(result, Ok(code) if code == ExitCode::SUCCESS) { "ok" } else { "FAILED" };
+        eprintln!("==> {name}: {word} in {:.1} s", start.elapsed().as_secs_f64());
+        self.lines.push((name.to_owned(), start.elapsed(), word));
+        result
+    }
+
+    fn print(&self) {
+        eprintln!();
+        for (name, took, word) in &self.lines {
+            eprintln!("{word:<7} {:8.1} s  {name}", took.as_secs_f64());
+        }
+    }
+}
+
+/// Runs all steps up to the first that fails; the services are down afterwards unless they were up before.
+///
+/// # Errors
+/// When a step cannot be run at all or was interrupted.
+pub fn run(stack: &Stack) -> Result<ExitCode> {
+    sys::catch_interrupts();
+    let before = stack.running()?;
+    let mut report = Report::default();
+    let result = steps_in_order(stack, &mut report);
+    let ours: Vec<Service> = stack.running()?.into_iter().filter(|service| !before.contains(service)).collect();
+    let stopped = report.step("services down", || match ours.is_empty() {
+        true => Ok(ExitCode::SUCCESS),
+        false => stack.stop(&ours).map(|()| ExitCode::SUCCESS),
+    });
+    report.print();
+    let code = result?;
+    stopped?;
+    Ok(code)
+}
+
+fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
+    let cargo = |arguments: &[&str]| {
+        let mut command = steps::cargo(stack.layout());
+        command.args(arguments);
+        command
+    };
+    let lint = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    // What fails fast comes first; services are only started for code that compiles.
+    for (name, arguments) in [("format", &["fmt", "--all", "--check"][..]), ("lint", &lint[..])] {
+        let code = report.step(name, || run_step(&mut cargo(arguments)))?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    let mut endpoints = None;
+    report.step("services up", || {
+        endpoints = Some(stack.up(&Service::ALL)?);
+        Ok(ExitCode::SUCCESS)
+    })?;
+    let Some(endpoints) = endpoints else { bail!("the services have no addresses") };
+    report.step("test", || run_step(cargo(&["test", "--release", "--workspace"]).envs(endpoints.env())))
+}
+
+fn run_step(command: &mut Command) -> Result<ExitCode> {
+    steps::run(command).map(steps::exit_code)
+}

@@ -1,0 +1,99 @@
+//! Settles a batch of frames: the one place where an outcome becomes stored, quarantined or dead-lettered.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use domain::frame::{Frame, Record};
+use domain::quarantine::Quarantined;
+use platform::amqp::{Batch, Handler};
+use platform::clock::{now_ms, seconds_between};
+use platform::retry::Stopped;
+use tokio_util::sync::CancellationToken;
+
+use crate::forward::Forwarder;
+use crate::metrics::Metrics;
+use crate::store::{Incoming, Store};
+
+/// What the writer does with its frames.
+#[derive(Clone)]
+pub struct WriteHandler {
+    pub store: Arc<Store>,
+    pub forwarder: Arc<Forwarder>,
+    pub metrics: Arc<Metrics>,
+    pub give_up: CancellationToken,
+}
+
+/// The records of a batch, sorted by what is to be done with them.
+#[derive(Default)]
+struct Sorted<'a> {
+    events: Vec<Incoming<'a>>,
+    quarantined: Vec<Quarantined<'a>>,
+    /// Raw bytes and reason.
+    dead: Vec<(&'a [u8], String)>,
+    oldest_ms: Option<i64>,
+}
+
+impl<'a> Sorted<'a> {
+    fn of(batch: &'a Batch) -> Self {
+        let mut sorted = Self::default();
+        for bytes in &batch.frames {
+            match Frame::parse(bytes) {
+                // The queue of dead frames: nothing in it is tried again without a person's word.
+                Ok(frame) if batch.shard.is_none() => {
+                    sorted.dead.extend(frame.records().map(|raw| (raw, "delivery limit reached".to_owned())));
+                }
+                Ok(frame) => {
+                    sorted.oldest_ms = Some(sorted.oldest_ms.map_or(frame.staged_at_ms, |t| t.min(frame.staged_at_ms)));
+                    frame.records().for_each(|raw| sorted.sort(raw));
+                }
+                Err(error) => sorted.dead.push((bytes, format!("not a frame: {error}"))),
+            }
+        }
+        sorted
+    }
+
+    fn sort(&mut self, raw: &'a [u8]) {
+        match Record::decode(raw) {
+            Ok(Record::Event(event)) => self.events.push(Incoming { event, raw }),
+            Ok(Record::Quarantined(body)) => self.quarantined.push(body),
+            Err(error) => self.dead.push((raw, error.to_string())),
+        }
+    }
+}
+
+impl Handler for WriteHandler {
+    async fn settle(&self, batch: Batch) -> Result<(), Stopped> {
+        let started = Instant::now();
+        let sorted = Sorted::of(&batch);
+        let give_up = &self.give_up;
+
+        let refused = self.store.write_events(&sorted.events, give_up).await?;
+        let is_stored = |index| !refused.iter().any(|(refused, _)| *refused == index);
+        let stored: Vec<&Incoming<'_>> =
+            sorted.events.iter().enumerate().filter(|(index, _)| is_stored(*index)).map(|(_, event)| event).collect();
+        for body in &sorted.quarantined {
+            if let Err(reason) = self.store.quarantine(body, give_up).await? {
+                self.store.dead_letter(&batch.queue, &Record::quarantined(body), &reason, give_up).await?;
+            }
+            self.metrics.quarantined.increment(1);
+        }
+        for (raw, reason) in &sorted.dead {
+            self.store.dead_letter(&batch.queue, raw, reason, give_up).await?;
+        }
+        for (index, reason) in &refused {
+            self.store.dead_letter(&batch.queue, sorted.events[*index].raw, reason, give_up).await?;
+        }
+        if let Some(oldest_ms) = sorted.oldest_ms {
+            self.metrics.stored_seconds.record(seconds_between(oldest_ms, now_ms()));
+        }
+        self.forwarder.forward(&stored, give_up).await?;
+
+        stored.chunk_by(|a, b| a.event.region == b.event.region).for_each(|events| {
+            events.iter().take(1).for_each(|first| self.metrics.stored(&first.event.region, events.len()));
+        });
+        let records = sorted.events.len() + sorted.quarantined.len() + sorted.dead.len();
+        self.metrics.flush_size.record(f64::from(u32::try_from(records).unwrap_or(u32::MAX)));
+        self.metrics.flush_seconds.record(started.elapsed());
+        Ok(())
+    }
+}

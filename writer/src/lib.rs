@@ -1,0 +1,87 @@
+//! The writer: consume frames, store each event in Cassandra, publish it as stored, and only then acknowledge.
+
+mod days;
+mod forward;
+mod handler;
+mod metrics;
+mod rows;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use platform::amqp::{Collect, Link, Stage, consume};
+use platform::cassandra::{self, CassandraError};
+use platform::config::Config;
+use platform::http::ServeError;
+use platform::retry::{Backoff, give_up_after};
+use platform::telemetry::{self, Readiness};
+use tokio_util::sync::CancellationToken;
+
+use crate::forward::Forwarder;
+use crate::handler::WriteHandler;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// Runs the writer until `stop`; batches under way are then finished.
+///
+/// # Errors
+/// When the internal listener cannot be served. Services that are away are waited for.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
+    let readiness = Readiness::of(&["rabbitmq", "rabbitmq_consumer", "cassandra"]);
+    telemetry::serve_internal(config.writer.internal_listen, readiness.clone(), stop.clone()).await?;
+    let Some(store) = connect(&config, &stop).await else { return Ok(()) };
+    let give_up = give_up_after(&stop);
+    tokio::spawn(watch(Arc::clone(&store), readiness.clone(), give_up.clone()));
+    let link = Link::open(
+        config.rabbitmq.clone(),
+        "tollgate writer: publish".into(),
+        Stage::Reconcile,
+        readiness.clone(),
+        give_up.clone(),
+    );
+    let metrics = Arc::new(Metrics::new(&config.regions));
+    let handler = WriteHandler {
+        store,
+        forwarder: Arc::new(Forwarder::new(config.rabbitmq.clone(), link)),
+        metrics,
+        give_up: give_up.clone(),
+    };
+    let collect = Collect {
+        prefetch: config.writer.prefetch_frames,
+        flush: Duration::from_millis(config.writer.flush_ms),
+        records_max: config.writer.flush_rows_max,
+    };
+    let name = "tollgate writer: consume";
+    consume(&config.rabbitmq, name, Stage::Write, true, collect, handler, &readiness, &stop).await;
+    give_up.cancel();
+    Ok(())
+}
+
+/// Connects, creates what is missing and prepares the statements; tries until it succeeds or `stop`.
+async fn connect(config: &Config, stop: &CancellationToken) -> Option<Arc<Store>> {
+    let mut backoff = Backoff::for_services();
+    loop {
+        let connected: Result<Store, CassandraError> = async {
+            let session = cassandra::connect(&config.cassandra).await?;
+            cassandra::create_schema(&session, &config.cassandra).await?;
+            Store::new(session, config).await
+        }
+        .await;
+        match connected {
+            Ok(store) => return Some(Arc::new(store)),
+            Err(error) => tracing::warn!(%error, "cassandra is not ready; trying again"),
+        }
+        backoff.pause(stop).await.ok()?;
+    }
+}
+
+/// Asks Cassandra once a second whether it answers.
+async fn watch(store: Arc<Store>, readiness: Readiness, stop: CancellationToken) {
+    loop {
+        readiness.set("cassandra", store.ping().await);
+        if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
+            return;
+        }
+    }
+}

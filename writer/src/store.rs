@@ -1,0 +1,232 @@
+//! Storing rows: batches of one partition, many in flight, each tried until it is stored or refused for good.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use domain::PaymentEvent;
+use domain::partition::{Layout, day_of};
+use domain::quarantine::Quarantined;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use platform::amqp::Stage;
+use platform::cassandra::{CassandraError, batch_of, is_retriable, prepare};
+use platform::config::Config;
+use platform::dead_letters::DeadLetters;
+use platform::retry::{Backoff, Stopped};
+use scylla::client::session::Session;
+use scylla::errors::ExecutionError;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::days::Days;
+use crate::metrics::StoreMetrics;
+use crate::rows::{EventRow, INSERT_EVENT, INSERT_QUARANTINED, QuarantineRow};
+
+/// Cassandra, with its statements prepared.
+pub struct Store {
+    session: Session,
+    insert_event: PreparedStatement,
+    insert_quarantined: PreparedStatement,
+    dead_letters: DeadLetters,
+    days: Days,
+    metrics: StoreMetrics,
+    rows_max: usize,
+    bytes_max: usize,
+    in_flight_max: usize,
+}
+
+/// An event with the raw record it came in.
+pub struct Incoming<'a> {
+    /// What it says.
+    pub event: PaymentEvent<'a>,
+    /// The record, as it goes on to the reconciler.
+    pub raw: &'a [u8],
+}
+
+impl Store {
+    /// Prepares the statements.
+    pub async fn new(session: Session, config: &Config) -> Result<Self, CassandraError> {
+        Ok(Self {
+            insert_event: prepare(&session, &config.cassandra, INSERT_EVENT).await?,
+            insert_quarantined: prepare(&session, &config.cassandra, INSERT_QUARANTINED).await?,
+            dead_letters: DeadLetters::new(&session, &config.cassandra, Stage::Write).await?,
+            days: Days::new(&session, &config.cassandra).await?,
+            session,
+            metrics: StoreMetrics::new(),
+            rows_max: config.writer.batch_rows_max,
+            bytes_max: config.writer.batch_bytes_max,
+            in_flight_max: config.writer.batches_in_flight_max,
+        })
+    }
+
+    /// Whether Cassandra answers.
+    pub async fn ping(&self) -> bool {
+        self.session.query_unpaged("SELECT key FROM system.local", ()).await.is_ok()
+    }
+
+    /// Stores events; returns the index of each that Cassandra refuses for good, with the reason.
+    pub async fn write_events(
+        &self,
+        events: &[Incoming<'_>],
+        give_up: &CancellationToken,
+    ) -> Result<Vec<(usize, String)>, Stopped> {
+        let mut partitions: HashMap<(&str, i32, i32), Vec<usize>> = HashMap::new();
+        let mut layouts: HashMap<(&str, i32), Layout> = HashMap::new();
+        for (index, incoming) in events.iter().enumerate() {
+            let event = &incoming.event;
+            let day = day_of(event.event_time_ms);
+            let layout = match layouts.get(&(&*event.region, day)) {
+                Some(layout) => *layout,
+                None => {
+                    let layout = self.layout(&event.region, day, give_up).await?;
+                    layouts.insert((&event.region, day), layout);
+                    layout
+                }
+            };
+            let bucket = layout.bucket(event.event_time_ms, event.payment_id);
+            partitions.entry((&event.region, day, bucket)).or_default().push(index);
+        }
+        let places = Semaphore::new(self.in_flight_max);
+        let mut writes = FuturesUnordered::new();
+        for ((region, day, _), indexes) in &partitions {
+            let Some(layout) = layouts.get(&(*region, *day)) else { continue };
+            for batch in self.cut(events, indexes) {
+                writes.push(self.write_batch(events, batch, *layout, &places, give_up));
+            }
+        }
+        let mut refused = Vec::new();
+        while let Some(outcome) = writes.next().await {
+            refused.extend(outcome?);
+        }
+        Ok(refused)
+    }
+
+    /// Cuts one partition's events into batches of bounded rows and bytes.
+    fn cut<'i>(&self, events: &[Incoming<'_>], indexes: &'i [usize]) -> Vec<&'i [usize]> {
+        let mut batches = Vec::with_capacity(indexes.len() / self.rows_max + 1);
+        let mut start = 0;
+        let mut bytes = 0;
+        for (end, index) in indexes.iter().enumerate() {
+            let len = events[*index].raw.len();
+            if end > start && (end - start == self.rows_max || bytes + len > self.bytes_max) {
+                batches.push(&indexes[start..end]);
+                (start, bytes) = (end, 0);
+            }
+            bytes += len;
+        }
+        batches.push(&indexes[start..]);
+        batches
+    }
+
+    async fn write_batch(
+        &self,
+        events: &[Incoming<'_>],
+        indexes: &[usize],
+        layout: Layout,
+        places: &Semaphore,
+        give_up: &CancellationToken,
+    ) -> Result<Vec<(usize, String)>, Stopped> {
+        let _place = places.acquire().await.map_err(|_| Stopped)?;
+        let started = Instant::now();
+        let rows: Vec<EventRow<'_>> = indexes.iter().map(|i| EventRow::new(&events[*i].event, layout)).collect();
+        let batch = batch_of(&self.insert_event, rows.len());
+        let mut backoff = Backoff::for_services();
+        let outcome = loop {
+            let outcome = self.session.batch(&batch, &rows).await;
+            if let Some(settled) = self.settled(outcome, &mut backoff, give_up).await? {
+                break settled;
+            }
+        };
+        self.metrics.batch_seconds.record(started.elapsed());
+        self.metrics.batch_size.record(f64::from(u32::try_from(rows.len()).unwrap_or(u32::MAX)));
+        match (outcome, indexes) {
+            (Ok(()), _) => Ok(Vec::new()),
+            (Err(reason), [index]) => Ok(vec![(*index, reason)]),
+            // One of them is refused: each alone shows which.
+            (Err(_), indexes) => {
+                let mut refused = Vec::new();
+                for (index, row) in indexes.iter().zip(&rows) {
+                    if let Err(reason) = self.write_row(&self.insert_event, row, give_up).await? {
+                        refused.push((*index, reason));
+                    }
+                }
+                Ok(refused)
+            }
+        }
+    }
+
+    /// Stores a quarantined body.
+    pub async fn quarantine(
+        &self,
+        body: &Quarantined<'_>,
+        give_up: &CancellationToken,
+    ) -> Result<Result<(), String>, Stopped> {
+        self.write_row(&self.insert_quarantined, &QuarantineRow::new(body), give_up).await
+    }
+
+    /// Stores a record that cannot be processed.
+    pub async fn dead_letter(
+        &self,
+        queue: &str,
+        record: &[u8],
+        reason: &str,
+        give_up: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        self.dead_letters.store(&self.session, queue, record, reason, give_up).await
+    }
+
+    async fn write_row(
+        &self,
+        statement: &PreparedStatement,
+        row: &impl SerializeRow,
+        give_up: &CancellationToken,
+    ) -> Result<Result<(), String>, Stopped> {
+        let mut backoff = Backoff::for_services();
+        loop {
+            let outcome = self.session.execute_unpaged(statement, row).await;
+            if let Some(settled) = self.settled(outcome, &mut backoff, give_up).await? {
+                return Ok(settled);
+            }
+        }
+    }
+
+    async fn layout(&self, region: &str, day: i32, give_up: &CancellationToken) -> Result<Layout, Stopped> {
+        if let Some(layout) = self.days.known(region, day) {
+            return Ok(layout);
+        }
+        let mut backoff = Backoff::for_services();
+        loop {
+            match self.days.pin(&self.session, region, day).await {
+                Ok(layout) => return Ok(layout),
+                Err(error) => tracing::warn!(%error, region, day, "cannot pin the layout of a day; trying again"),
+            }
+            self.metrics.retries.increment(1);
+            backoff.pause(give_up).await?;
+        }
+    }
+
+    /// What became of a request: stored, refused for good, or (`None`, after a pause) to be tried again. An outage is
+    /// waited out in this way, with the frames held.
+    async fn settled<T>(
+        &self,
+        outcome: Result<T, ExecutionError>,
+        backoff: &mut Backoff,
+        give_up: &CancellationToken,
+    ) -> Result<Option<Result<(), String>>, Stopped> {
+        match outcome {
+            Ok(_) => Ok(Some(Ok(()))),
+            Err(error) if is_retriable(&error) => {
+                tracing::warn!(%error, "cassandra write failed; trying again");
+                self.metrics.retries.increment(1);
+                backoff.pause(give_up).await?;
+                Ok(None)
+            }
+            Err(error) => {
+                self.metrics.refused.increment(1);
+                Ok(Some(Err(error.to_string())))
+            }
+        }
+    }
+}
