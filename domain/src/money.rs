@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-/// The largest amount Tollgate accepts, in minor units. A thousand of them still fit an `i64`, so sums over one
-/// order cannot overflow; no real payment comes near (ten trillion euros).
-pub const MINOR_MAX: i64 = 1_000_000_000_000_000;
+/// The largest amount Tollgate accepts, in minor units: a hundred trillion euros. Sums saturate, far beyond it.
+pub const MINOR_MAX: i64 = 10_000_000_000_000_000;
 
 /// Why a text or number is not an amount of money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,6 +6,7 @@ use platform::postgres::create_schema;
 use sqlx::PgPool;
 use sqlx::SqlStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::PgPoolOptions;
 
 const MIGRATIONS: [(i64, &str, &str); 1] =
     [(1, "tollgate", include_str!("../../schema/postgres/0001_tollgate.sql"))];
@@ -17,5 +18,10 @@ pub async fn run(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
         Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(text), false)
     });
     let migrator = Migrator { migrations: Cow::Owned(migrations.into()), ..Migrator::DEFAULT };
-    migrator.run(pool).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))
+    // A connection of its own, ended in any case: after a failure it would keep sqlx's lock, and nobody could try again.
+    let options = PgPool::connect_options(pool);
+    let single = PgPoolOptions::new().max_connections(1).connect_with((*options).clone()).await?;
+    let outcome = migrator.run(&single).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)));
+    single.close().await;
+    outcome
 }

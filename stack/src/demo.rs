@@ -1,6 +1,8 @@
 //! `cargo demo`: the whole system on this machine, under load, to look at.
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -46,7 +48,7 @@ pub fn run(stack: &Stack, options: Options) -> Result<ExitCode> {
         return result;
     }
     let programs = stack.stop_programs();
-    let ours: Vec<Service> = stack.running()?.into_iter().filter(|service| !before.contains(service)).collect();
+    let ours: Vec<Service> = Service::ALL.into_iter().filter(|service| !before.contains(service)).collect();
     let services = stack.stop(&ours);
     let code = result?;
     programs.and(services)?;
@@ -55,9 +57,10 @@ pub fn run(stack: &Stack, options: Options) -> Result<ExitCode> {
 
 fn demonstrate(stack: &Stack, options: Options) -> Result<ExitCode> {
     let endpoints = stack.up(&Service::ALL)?;
-    stack.progress.say("build", "cargo build --release");
+    stack.progress.say("build", "cargo build --release --workspace");
     let mut build = steps::cargo(stack.layout());
-    build.args(["build", "--release", "-p", "ingest", "-p", "writer", "-p", "reconciler", "-p", "loadtest"]);
+    // The whole workspace, as `cargo verify` builds it: the same features, so nothing is built twice.
+    build.args(["build", "--release", "--workspace"]);
     let built = steps::run(&mut build)?;
     if !built.success() {
         return Ok(steps::exit_code(built));
@@ -65,6 +68,7 @@ fn demonstrate(stack: &Stack, options: Options) -> Result<ExitCode> {
     let programs = steps::release_dir(stack.layout())?;
     let configuration = stack.layout().dir.join("demo.toml");
     fs::write(&configuration, CONFIGURATION)?;
+    write_secrets(&stack.layout().dir.join("secrets"))?;
     // Those of an earlier demo that was kept would hold the ports, and be older.
     stack.stop_programs()?;
     start_programs(stack, &programs, &configuration, &endpoints)?;
@@ -79,10 +83,28 @@ fn demonstrate(stack: &Stack, options: Options) -> Result<ExitCode> {
     Ok(steps::exit_code(status))
 }
 
+/// Secrets for the demo's sources, drawn once: the gateway and the load test both read them.
+fn write_secrets(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (name, prefix, letters) in [("shop", "whsec_", &alphabet[..]), ("stripe", "whsec_", &alphabet[..62]), ("adyen", "", b"0123456789ABCDEF")] {
+        let file = folder.join(name);
+        if file.exists() {
+            continue;
+        }
+        let mut random = [0; 64];
+        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let secret: String = random.iter().map(|byte| char::from(letters[usize::from(*byte) % letters.len()])).collect();
+        fs::write(&file, format!("{prefix}{secret}\n"))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
 fn start_programs(stack: &Stack, programs: &Path, configuration: &Path, endpoints: &Endpoints) -> Result<()> {
     for (name, listener) in LISTENERS {
         // Otherwise we would take the answer of a stranger for our program's.
-        ensure!(health::tcp(listener).is_err(), "{name} cannot start: something listens on {listener} already");
+        ensure!(health::tcp(listener).is_err(), "{name} cannot start: another program listens on {listener}; end that");
         let mut command = Command::new(programs.join(name));
         command.arg("--config").arg(configuration).envs(endpoints.env()).current_dir(&stack.layout().workspace);
         let identity = process::spawn(stack.layout(), name, command)?;

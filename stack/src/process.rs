@@ -264,9 +264,12 @@ mod tests {
         command.args(["-c", "sleep 600 & env -i sleep 600 & wait"]);
         let shell = spawn(&layout, "family", command).unwrap();
         // Nobody remembers it, as after a crash; it has its children as soon as they are born.
-        while family(&layout, "family", None).len() < 3 {
-            std::thread::yield_now();
-        }
+        wait::until(&Deadline::deaf(Duration::from_secs(20)), || {
+            let found = family(&layout, "family", None).len();
+            ensure!(found == 3, "{found} processes");
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(find(&layout, "family", None), Some(shell.clone()));
         assert_eq!(find(&layout, "another", None), None);
         kill_family(&layout, "family", None).unwrap();

@@ -42,11 +42,8 @@ pub fn run(stack: &Stack) -> Result<ExitCode> {
     let before = stack.running()?;
     let mut report = Report::default();
     let result = steps_in_order(stack, &mut report);
-    let ours: Vec<Service> = stack.running()?.into_iter().filter(|service| !before.contains(service)).collect();
-    let stopped = report.step("services down", || match ours.is_empty() {
-        true => Ok(ExitCode::SUCCESS),
-        false => stack.stop(&ours).map(|()| ExitCode::SUCCESS),
-    });
+    let ours: Vec<Service> = Service::ALL.into_iter().filter(|service| !before.contains(service)).collect();
+    let stopped = report.step("services down", || stack.stop(&ours).map(|()| ExitCode::SUCCESS));
     report.print();
     let code = result?;
     stopped?;
@@ -61,7 +58,13 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
     };
     let lint = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
     // What fails fast comes first; services are only started for code that compiles.
-    for (name, arguments) in [("format", &["fmt", "--all", "--check"][..]), ("lint", &lint[..])] {
+    let steps = [
+        ("format", &["fmt", "--all", "--check"][..]),
+        ("lint", &lint[..]),
+        // The fault tests run the programs as processes.
+        ("build", &["build", "--release", "--workspace"][..]),
+    ];
+    for (name, arguments) in steps {
         let code = report.step(name, || run_step(&mut cargo(arguments)))?;
         if code != ExitCode::SUCCESS {
             return Ok(code);

@@ -124,17 +124,13 @@ impl Sums<'_> {
     /// of single captures, so that it never shrinks and the two are never both counted.
     fn captured(&self) -> (i64, i64) {
         let total = self.facts.of_kind(Kind::CapturedTotal).map(|(_, f)| self.minor(f.amount)).max().unwrap_or(0);
-        let singles: i64 = self.facts.of_kind(Kind::Captured).map(|(_, f)| self.minor(f.amount)).sum();
+        let singles = sum(self.facts.of_kind(Kind::Captured).map(|(_, f)| self.minor(f.amount)));
         let gross = total.max(singles);
-        let failed: i64 = self
-            .facts
-            .of_kind(Kind::CaptureFailed)
-            .map(|(transaction, failure)| {
-                // A capture that failed before it was ever reported took nothing.
-                let single = self.facts.get(Kind::Captured, transaction).map_or(0, |f| self.minor(f.amount));
-                if total > 0 { self.minor(failure.amount) } else { single.min(self.minor(failure.amount)) }
-            })
-            .sum();
+        let failed = sum(self.facts.of_kind(Kind::CaptureFailed).map(|(transaction, failure)| {
+            // A capture that failed before it was ever reported took nothing.
+            let single = self.facts.get(Kind::Captured, transaction).map_or(0, |f| self.minor(f.amount));
+            if total > 0 { self.minor(failure.amount) } else { single.min(self.minor(failure.amount)) }
+        }));
         (gross, failed.min(gross))
     }
 
@@ -143,20 +139,20 @@ impl Sums<'_> {
     fn refunded(&self) -> i64 {
         let total = self.facts.of_kind(Kind::RefundedTotal).map(|(_, fact)| fact).max_by_key(|fact| fact.latest);
         let total_at_ms = total.map_or(i64::MIN, |fact| fact.latest.at_ms);
-        let mut sum = total.map_or(0, |fact| self.minor(fact.amount));
+        let mut refunded = total.map_or(0, |fact| self.minor(fact.amount));
         for (transaction, success) in self.facts.of_kind(Kind::Refunded) {
             let failure = self.facts.get(Kind::RefundFailed, transaction);
             let failed = failure.is_some_and(|failure| failure.latest.at_ms >= success.latest.at_ms);
             let counted_in_total = success.first.at_ms <= total_at_ms;
             match (failed, counted_in_total) {
-                (false, false) => sum += self.minor(success.amount),
+                (false, false) => refunded = refunded.saturating_add(self.minor(success.amount)),
                 (true, true) if failure.is_some_and(|f| f.latest.at_ms > total_at_ms) => {
-                    sum -= self.minor(success.amount);
+                    refunded = refunded.saturating_sub(self.minor(success.amount));
                 }
                 _ => {}
             }
         }
-        sum.max(0)
+        refunded.max(0)
     }
 
     /// Disputes that are open or lost, each by its latest report.
@@ -172,7 +168,8 @@ impl Sums<'_> {
                 }
             }
         }
-        latest.values().filter(|(_, kind, _)| *kind != Kind::DisputeWon).map(|(_, _, amount)| self.minor(*amount)).sum()
+        let lasting = latest.values().filter(|(_, kind, _)| *kind != Kind::DisputeWon);
+        sum(lasting.map(|(_, _, amount)| self.minor(*amount)))
     }
 
     /// Money taken decides; else the latest report of an attempt, later kinds first among those of one time.
@@ -194,4 +191,8 @@ impl Sums<'_> {
             .max();
         latest.map_or(PaymentStatus::Pending, |(_, _, status)| status)
     }
+}
+
+fn sum(amounts: impl Iterator<Item = i64>) -> i64 {
+    amounts.fold(0, i64::saturating_add)
 }

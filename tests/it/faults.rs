@@ -1,0 +1,165 @@
+//! Programs and services killed under load: every accepted event is where it belongs afterwards, once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use it::{Setup, own_setup, services_mine, services_up};
+use loadtest::{Options, Report};
+use platform::config::Config;
+use stack::{Service, Stack};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{World, ready};
+
+const RATE: u32 = 300;
+/// A program holds far less; what grows with an outage would pass it.
+const RESIDENT_KIB_MAX: u64 = 300 * 1024;
+
+/// The three programs as processes, with a configuration of their own.
+struct Programs {
+    setup: Setup,
+    file: PathBuf,
+    running: BTreeMap<&'static str, Child>,
+}
+
+impl Programs {
+    async fn start(name: &str) -> Result<Self> {
+        let setup = own_setup(name, "")?;
+        let file = std::env::temp_dir().join(format!("{}.toml", setup.config.rabbitmq.queue_prefix));
+        std::fs::write(&file, &setup.text)?;
+        let mut programs = Self { setup, file, running: BTreeMap::new() };
+        for program in ["writer", "reconciler", "ingest"] {
+            programs.spawn(program)?;
+        }
+        programs.ready().await?;
+        Ok(programs)
+    }
+
+    fn config(&self) -> &Config {
+        &self.setup.config
+    }
+
+    fn spawn(&mut self, program: &'static str) -> Result<()> {
+        // Beside this test's own binary, in the same build.
+        let binary = std::env::current_exe()?.parent().and_then(|deps| deps.parent()).context("no folder")?.join(program);
+        ensure!(binary.exists(), "build the programs first: cargo build --release --workspace");
+        let log = std::fs::File::create(self.file.with_extension(format!("{program}.log")))?;
+        let child = Command::new(&binary)
+            .arg("--config")
+            .arg(&self.file)
+            .envs(&self.setup.variables)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        self.running.insert(program, child);
+        Ok(())
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let config = self.config();
+        for listener in
+            [config.ingest.internal_listen, config.writer.internal_listen, config.reconciler.internal_listen]
+        {
+            ready(listener).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a program with a signal, waits for its end, starts it again and waits until it is ready.
+    async fn restart(&mut self, program: &'static str, signal: &str) -> Result<()> {
+        let mut child = self.running.remove(program).context("not running")?;
+        let pid = child.id().context("ended by itself")?;
+        Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await?;
+        let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.context("did not stop")??;
+        ensure!(signal != "TERM" || status.success(), "{program} did not end well: {status}");
+        self.spawn(program)?;
+        self.ready().await
+    }
+
+    /// The most memory that a program has ever held, KiB.
+    fn resident_peak_kib(&self) -> Result<u64> {
+        let peaks = self.running.iter().map(|(program, child)| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id().context("ended")?))?;
+            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no peak")?;
+            let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+            println!("{program}: peak {kib} KiB");
+            Ok(kib)
+        });
+        Ok(peaks.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0))
+    }
+
+    fn load(&self, seconds: u32) -> JoinHandle<Result<Report, loadtest::LoadError>> {
+        let config = self.config().clone();
+        let options = Options { give_up: 120, ..Options::new(RATE, seconds) };
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(loadtest::run(&config, &options, CancellationToken::new())))
+    }
+
+    async fn clean(mut self) -> Result<()> {
+        for child in self.running.values_mut() {
+            child.kill().await?;
+        }
+        World::new(self.setup.config.clone()).await?.clean().await
+    }
+}
+
+fn check(report: &Report) -> Result<()> {
+    println!("{report}");
+    ensure!(report.clean, "audit: {:#?}", report.failures);
+    ensure!(report.unaccepted == 0, "{} events were never accepted", report.unaccepted);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_program_may_be_stopped_or_killed_under_load() -> Result<()> {
+    let _services = services_up().await;
+    let mut programs = Programs::start("programs").await?;
+    let load = programs.load(20);
+    for signal in ["TERM", "KILL"] {
+        for program in ["ingest", "writer", "reconciler"] {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            programs.restart(program, signal).await?;
+        }
+    }
+    check(&load.await??)?;
+    programs.clean().await
+}
+
+/// Kills a service under load, keeps it away for ten seconds, and brings it back.
+async fn without(service: Service, name: &str) -> Result<Report> {
+    let _services = services_mine().await;
+    let programs = Programs::start(name).await?;
+    let load = programs.load(20);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::task::block_in_place(|| Stack::open()?.kill(service))?;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::task::block_in_place(|| Stack::open()?.start(service))?;
+    let report = load.await??;
+    check(&report)?;
+    let peak_kib = programs.resident_peak_kib()?;
+    ensure!(peak_kib < RESIDENT_KIB_MAX, "a program held {peak_kib} KiB");
+    programs.clean().await?;
+    Ok(report)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_killed_means_503_and_nothing_lost() -> Result<()> {
+    let report = without(Service::Rabbitmq, "no_rabbitmq").await?;
+    ensure!(report.refused_5xx > 0, "nothing can have been durable meanwhile");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cassandra_killed_means_waiting_and_nothing_lost() -> Result<()> {
+    without(Service::Cassandra, "no_cassandra").await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_killed_means_waiting_and_nothing_lost() -> Result<()> {
+    without(Service::Postgres, "no_postgres").await.map(drop)
+}

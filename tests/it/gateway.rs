@@ -1,0 +1,164 @@
+//! What a provider, or someone who pretends to be one, gets from the gateway.
+
+use anyhow::{Result, ensure};
+use domain::frame::{Frame, Record};
+use futures_util::future::try_join_all;
+use it::{Answer, Running, event_body, own_config, post, send, services_up, signed};
+
+use crate::support::{World, ready};
+
+async fn gateway(name: &str, extra: &str) -> Result<(World, Running)> {
+    let config = own_config(name, extra)?;
+    let running = Running::ingest(config.clone());
+    ready(config.ingest.internal_listen).await?;
+    Ok((World::new(config).await?, running))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_request_gets_its_answer() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = gateway("answers", "[ingest]\nbody_bytes_max = 2000").await?;
+    let address = world.config.ingest.listen;
+    let body = event_body("payment.captured", "pay_1", Some("A-1"), 1999, "c1");
+    let headers = signed("msg_1", &body);
+    let as_refs = |headers: &[(String, String)]| -> Vec<(String, String)> { headers.to_vec() };
+    let request = async |method: &str, path: &str, headers: &[(String, String)], body: &[u8]| -> Result<Answer> {
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        send(address, method, path, &headers, body).await
+    };
+    let with = |name: &str, value: &str| {
+        let mut changed = as_refs(&headers);
+        changed.retain(|(n, _)| n != name);
+        changed.push((name.into(), value.into()));
+        changed
+    };
+    let without = |name: &str| -> Vec<_> { headers.iter().filter(|(n, _)| n != name).cloned().collect() };
+    let path = "/webhooks/shop";
+
+    let accepted = request("POST", path, &headers, &body).await?;
+    assert_eq!((accepted.status, accepted.body.as_str()), (200, "{\"received\":true}"));
+    let mut changed = body.clone();
+    changed[20] ^= 1;
+    let twice = [as_refs(&headers), headers.iter().filter(|(n, _)| n == "webhook-signature").cloned().collect()].concat();
+    let large = vec![b' '; 2001];
+    let cases = [
+        ("a changed byte", request("POST", path, &headers, &changed).await?, 401),
+        ("no signature", request("POST", path, &without("webhook-signature"), &body).await?, 401),
+        ("an old time", request("POST", path, &with("webhook-timestamp", "1600000000"), &body).await?, 401),
+        ("a signature header twice", request("POST", path, &twice, &body).await?, 401),
+        ("an empty body", request("POST", path, &headers, b"").await?, 400),
+        ("an unknown source", request("POST", "/webhooks/nobody", &headers, &body).await?, 404),
+        ("another path", request("POST", "/", &headers, &body).await?, 404),
+        ("another method", request("GET", path, &headers, b"").await?, 405),
+        ("a large body", request("POST", path, &headers, &large).await?, 413),
+        ("a form", request("POST", path, &with("content-type", "application/x-www-form-urlencoded"), &body).await?, 415),
+        ("a compressed body", request("POST", path, &with("content-encoding", "gzip"), &body).await?, 415),
+    ];
+    for (what, answer, status) in cases {
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+        assert!(answer.head.contains("content-type: application/problem+json"), "{what}: {answer:?}");
+        serde_json::from_str::<serde_json::Value>(&answer.body).expect(what);
+    }
+    assert_eq!(world.depth("write.0").await?, 1, "only the accepted one is in the queue");
+    running.stop().await?;
+    world.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verified_but_not_understood_is_quarantined_and_no_change_is_not_queued() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = gateway("quarantine", "").await?;
+    let address = world.config.ingest.listen;
+    let bad: [(&str, Vec<u8>); 6] = [
+        ("broken JSON", b"{\"type\":".to_vec()),
+        ("invalid UTF-8", b"{\"type\":\"payment.captured\xff\"}".to_vec()),
+        ("a negative amount", event_body("payment.captured", "p", Some("A"), -1, "c")),
+        ("a huge amount", event_body("payment.captured", "p", Some("A"), i64::MAX, "c")),
+        ("an unknown payment type", event_body("payment.teleported", "p", Some("A"), 1, "c")),
+        ("a time far in the past", {
+            let body = String::from_utf8(event_body("payment.captured", "p", Some("A"), 1, "c"))?;
+            let at = body.find("\"timestamp\":\"").unwrap() + 13;
+            [&body.as_bytes()[..at], b"1999", &body.as_bytes()[at + 4..]].concat()
+        }),
+    ];
+    for (what, body) in &bad {
+        assert_eq!(post(address, "msg", body).await?.status, 200, "{what}");
+    }
+    assert_eq!(post(address, "msg_none", &event_body("ping", "p", None, 1, "c")).await?.status, 200);
+
+    let frames = world.take("write.0").await?;
+    let records: Vec<_> = frames.iter().flat_map(|frame| Frame::parse(frame).unwrap().records()).collect();
+    assert_eq!(records.len(), bad.len());
+    for (record, (what, body)) in records.into_iter().zip(&bad) {
+        let Record::Quarantined(quarantined) = Record::decode(record)? else { panic!("{what}: not quarantined") };
+        assert_eq!(&*quarantined.body, body.as_slice(), "{what}");
+    }
+    running.stop().await?;
+    world.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_requests_share_frames_and_each_event_is_queued_once() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = gateway("frames", "").await?;
+    let address = world.config.ingest.listen;
+    let posts = (0..200).map(|i| async move {
+        let body = event_body("payment.captured", &format!("pay_{i}"), Some("A"), 1, "c");
+        post(address, &format!("msg_{i}"), &body).await
+    });
+    for answer in try_join_all(posts).await? {
+        ensure!(answer.status == 200, "{answer:?}");
+    }
+    let frames = world.take("write.0").await?;
+    let mut ids: Vec<String> = frames
+        .iter()
+        .flat_map(|frame| Frame::parse(frame).unwrap().records())
+        .map(|record| match Record::decode(record).unwrap() {
+            Record::Event(event) => event.provider_event_id.into_owned(),
+            Record::Quarantined(other) => panic!("{other:?}"),
+        })
+        .collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 200);
+    assert!(frames.len() < 200, "{} frames for 200 events: nothing was coalesced", frames.len());
+    running.stop().await?;
+    world.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_answered_with_503_and_what_was_accepted_is_there() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = gateway("full", "[rabbitmq]\nwrite_queue_bytes_max = 20000").await?;
+    let address = world.config.ingest.listen;
+    let mut accepted = 0;
+    let refused = loop {
+        let body = event_body("payment.captured", &format!("pay_{accepted}"), Some("A"), 1, "c");
+        let answer = post(address, &format!("msg_{accepted}"), &body).await?;
+        match answer.status {
+            200 => accepted += 1,
+            _ => break answer,
+        }
+        ensure!(accepted < 1000, "a bounded queue took everything");
+    };
+    assert_eq!(refused.status, 503);
+    assert!(refused.head.contains("retry-after: "), "{refused:?}");
+    let frames = world.take("write.0").await?;
+    let queued: usize = frames.iter().map(|frame| Frame::parse(frame).unwrap().records().count()).sum();
+    assert!(queued >= accepted, "{accepted} accepted, {queued} queued");
+    running.stop().await?;
+    world.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_over_its_rate_is_told_when_to_come_again() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = gateway("rate", "[ingest]\nclient_rate_per_second = 1\nclient_burst = 2").await?;
+    let address = world.config.ingest.listen;
+    let body = event_body("payment.captured", "pay", Some("A"), 1, "c");
+    let answers = [post(address, "m1", &body).await?, post(address, "m2", &body).await?, post(address, "m3", &body).await?];
+    assert_eq!(answers.each_ref().map(|answer| answer.status), [200, 200, 429]);
+    assert!(answers[2].head.contains("retry-after: "), "{:?}", answers[2]);
+    running.stop().await?;
+    world.clean().await
+}

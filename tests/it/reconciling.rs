@@ -1,0 +1,168 @@
+//! What becomes of stored events in the reconciler.
+
+use anyhow::{Result, ensure};
+use it::{Running, eventually, own_config, services_up};
+use platform::config::Config;
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::support::{World, ready};
+use crate::writing::record;
+
+async fn reconciler(name: &str) -> Result<(World, Running)> {
+    let config = own_config(name, "[reconciler]\nparked_poll_ms = 100\nparked_break_after_ms = 300")?;
+    let running = Running::reconciler(config.clone());
+    ready(config.reconciler.internal_listen).await?;
+    Ok((World::new(config).await?, running))
+}
+
+async fn insert_order(world: &World, reference: &str, total: &str, currency: &str) -> Result<()> {
+    sqlx::query("INSERT INTO orders (reference, total, currency) VALUES ($1, $2::numeric, $3)")
+        .bind(reference)
+        .bind(total)
+        .bind(currency)
+        .execute(&world.postgres)
+        .await?;
+    Ok(())
+}
+
+/// Status and amounts of an order, as text.
+async fn order(world: &World, reference: &str) -> Result<(String, String, String)> {
+    let row = sqlx::query(
+        "SELECT status, trim_scale(paid)::text, trim_scale(refunded)::text FROM orders WHERE reference = $1",
+    )
+    .bind(reference)
+    .fetch_one(&world.postgres)
+    .await?;
+    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+}
+
+async fn until_order(world: &World, reference: &str, status: &str, paid: &str, refunded: &str) -> Result<()> {
+    eventually(&format!("{reference} {status}"), async || {
+        let found = order(world, reference).await?;
+        ensure!(found == (status.into(), paid.into(), refunded.into()), "{found:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn count(world: &World, query: &'static str) -> Result<i64> {
+    Ok(sqlx::query(query).fetch_one(&world.postgres).await?.try_get(0)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_before_their_order_wait_and_are_applied_when_it_comes() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = reconciler("parked").await?;
+    let refund = record("m2", "refund.succeeded", "p1", None, 400, "re_1");
+    let captured = record("m1", "payment.captured", "p1", Some("A-1"), 1000, "c1");
+    // The refund first, before its payment; both before their order.
+    world.publish("reconcile.0", &[&refund]).await?;
+    world.publish("reconcile.0", &[&captured]).await?;
+    eventually("parked, and a break", async || {
+        ensure!(count(&world, "SELECT count(*) FROM parked_events").await? == 2);
+        ensure!(count(&world, "SELECT count(*) FROM breaks WHERE kind = 'unknown_order' AND closed_at IS NULL").await? == 2);
+        Ok(())
+    })
+    .await?;
+    insert_order(&world, "A-1", "10", "EUR").await?;
+    until_order(&world, "A-1", "partially_refunded", "10", "4").await?;
+    eventually("nothing parked, no break", async || {
+        ensure!(count(&world, "SELECT count(*) FROM parked_events").await? == 0);
+        ensure!(count(&world, "SELECT count(*) FROM breaks WHERE closed_at IS NULL").await? == 0);
+        Ok(())
+    })
+    .await?;
+    let view: Vec<(Uuid, String)> = eventually("the shop's view", async || {
+        let rows: Vec<(Uuid, String)> = world.rows("SELECT order_id, status FROM {ks}.payments").await?;
+        ensure!(rows.iter().any(|(_, status)| status == "partially_refunded"), "{rows:?}");
+        Ok(rows)
+    })
+    .await?;
+    assert_eq!(view, [(domain::ids::reference_id("A-1"), "partially_refunded".to_owned())]);
+    running.stop().await?;
+    world.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn differences_open_and_close_by_themselves() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = reconciler("breaks").await?;
+    insert_order(&world, "A-1", "10", "EUR").await?;
+    insert_order(&world, "A-2", "10", "USD").await?;
+    world.publish("reconcile.0", &[&record("m1", "payment.captured", "p1", Some("A-1"), 600, "c1")]).await?;
+    world.publish("reconcile.0", &[&record("m2", "payment.captured", "p2", Some("A-2"), 1000, "c1")]).await?;
+    until_order(&world, "A-1", "partially_paid", "6", "0").await?;
+    let open = async || -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query("SELECT kind, subject FROM breaks WHERE closed_at IS NULL ORDER BY 1")
+            .fetch_all(&world.postgres)
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    };
+    eventually("two breaks", async || {
+        let open = open().await?;
+        ensure!(open == [("amount".into(), "A-1".into()), ("currency".into(), "A-2".into())], "{open:?}");
+        Ok(())
+    })
+    .await?;
+    world.publish("reconcile.0", &[&record("m3", "payment.captured", "p1", Some("A-1"), 400, "c2")]).await?;
+    until_order(&world, "A-1", "paid", "10", "0").await?;
+    assert_eq!(open().await?, [("currency".to_owned(), "A-2".to_owned())]);
+    assert_eq!(order(&world, "A-2").await?.0, "pending");
+    running.stop().await?;
+    world.clean().await
+}
+
+/// Two reconcilers, the same events twice, shuffled, over few orders: the rows are those of the set of events.
+#[tokio::test(flavor = "multi_thread")]
+async fn racing_reconcilers_give_the_rows_that_the_set_of_events_gives() -> Result<()> {
+    const ORDERS: usize = 12;
+    let _services = services_up().await;
+    let (world, first) = reconciler("race").await?;
+    let second_config = Config { reconciler: own_config("race2", "")?.reconciler, ..world.config.clone() };
+    let second = Running::reconciler(second_config.clone());
+    ready(second_config.reconciler.internal_listen).await?;
+    let mut records = Vec::new();
+    for n in 0..ORDERS {
+        let (reference, payment) = (format!("A-{n}"), format!("p{n}"));
+        insert_order(&world, &reference, "30", "EUR").await?;
+        for part in 0..3 {
+            let id = format!("c{n}-{part}");
+            records.push(record(&id, "payment.captured", &payment, Some(&reference), 1000, &id));
+        }
+        records.push(record(&format!("r{n}"), "refund.succeeded", &payment, None, 500, &format!("r{n}")));
+        let failed = format!("f{n}");
+        records.push(record(&failed, "payment.failed", &format!("{payment}b"), Some(&reference), 3000, &failed));
+    }
+    let seed = u64::from_le_bytes(Uuid::new_v4().into_bytes()[..8].try_into()?);
+    println!("seed {seed}");
+    let mut state = seed | 1;
+    let mut draw = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % bound as u64).unwrap_or(0)
+    };
+    let mut order: Vec<usize> = (0..records.len()).chain(0..records.len()).collect();
+    for i in (1..order.len()).rev() {
+        order.swap(i, draw(i + 1));
+    }
+    for frame in order.chunks(3) {
+        let frame: Vec<&[u8]> = frame.iter().map(|i| records[*i].as_slice()).collect();
+        world.publish("reconcile.0", &frame).await?;
+    }
+    for n in 0..ORDERS {
+        until_order(&world, &format!("A-{n}"), "partially_refunded", "30", "5").await?;
+    }
+    eventually("nothing left", async || {
+        ensure!(count(&world, "SELECT count(*) FROM parked_events").await? == 0);
+        ensure!(world.depth("reconcile.0").await? == 0);
+        Ok(())
+    })
+    .await?;
+    assert_eq!(count(&world, "SELECT count(*) FROM payments").await?, 2 * ORDERS as i64);
+    assert_eq!(count(&world, "SELECT count(*) FROM breaks WHERE closed_at IS NULL").await?, 0);
+    first.stop().await?;
+    second.stop().await?;
+    world.clean().await
+}

@@ -1,0 +1,221 @@
+//! What tests against real services share: a configuration of their own, signed requests, waiting for conditions.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use platform::config::{self, Config};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Secret of the Standard Webhooks source `shop`; made up.
+pub const SHOP_SECRET: &str = "whsec_dGVzdHMtb25seS1zZWNyZXQ=";
+
+static SERVICES: RwLock<()> = RwLock::const_new(());
+
+/// Held by tests that need the services up.
+pub async fn services_up() -> RwLockReadGuard<'static, ()> {
+    SERVICES.read().await
+}
+
+/// Held by tests that kill services.
+pub async fn services_mine() -> RwLockWriteGuard<'static, ()> {
+    SERVICES.write().await
+}
+
+/// A configuration, and how a program of its own is given it.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The effective configuration.
+    pub config: Config,
+    /// The configuration file's text.
+    pub text: String,
+    /// The environment that overrides it.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A configuration with a queue prefix, keyspace, schema and ports of its own; services from the environment.
+///
+/// # Errors
+/// When the configuration is refused or no port is free.
+pub fn own_config(name: &str, extra: &str) -> Result<Config> {
+    Ok(own_setup(name, extra)?.config)
+}
+
+/// [`own_config`] for programs in processes of their own.
+///
+/// # Errors
+/// When the configuration is refused or no port is free.
+pub fn own_setup(name: &str, extra: &str) -> Result<Setup> {
+    let unique = format!("{name}_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+    let ports = free_ports::<4>()?;
+    let text = format!(
+        "regions = [\"eu\", \"us\"]\n{extra}\n\
+         [sources.shop]\nprovider = \"tollgate\"\nregion = \"eu\"\nsecrets = [{{ value = \"{SHOP_SECRET}\" }}]\n\
+         [sources.stripe]\nprovider = \"stripe\"\nregion = \"eu\"\nsecrets = [{{ value = \"whsec_tests_only\" }}]\n\
+         [sources.adyen]\nprovider = \"adyen\"\nregion = \"us\"\nsecrets = [{{ value = \"00112233445566778899\" }}]\n"
+    );
+    let mut variables: BTreeMap<String, String> =
+        std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")).collect();
+    let own = [
+        ("RABBITMQ_QUEUE_PREFIX", unique.clone()),
+        ("RABBITMQ_GROUP_SIZE", "1".into()),
+        ("CASSANDRA_KEYSPACE", unique.clone()),
+        ("CASSANDRA_REPLICATION", "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".into()),
+        ("POSTGRES_SCHEMA", unique),
+        ("INGEST_LISTEN", ports[0].to_string()),
+        ("INGEST_INTERNAL_LISTEN", ports[1].to_string()),
+        ("WRITER_INTERNAL_LISTEN", ports[2].to_string()),
+        ("RECONCILER_INTERNAL_LISTEN", ports[3].to_string()),
+    ];
+    variables.extend(own.map(|(key, value)| (format!("TOLLGATE_{key}"), value)));
+    let config = config::parse("test", &text, &variables)?;
+    Ok(Setup { config, text, variables })
+}
+
+/// Addresses on loopback that are free right now, all different.
+fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
+    let listeners: Vec<_> = (0..N).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let addresses: Vec<_> = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
+    addresses.try_into().map_err(|_| anyhow::anyhow!("no free ports"))
+}
+
+/// Waits until `condition` holds; its last error is the failure's.
+///
+/// # Errors
+/// After a minute.
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match condition().await {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() > deadline => return Err(error.context(format!("never came true: {what}"))),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// A program running in this process, stopped when dropped.
+pub struct Running {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl Running {
+    /// Starts one.
+    pub fn start<F: Future<Output = Result<()>> + Send + 'static>(run: impl FnOnce(CancellationToken) -> F) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(stop.clone()));
+        Self { stop, task }
+    }
+
+    /// The gateway.
+    #[must_use]
+    pub fn ingest(config: Config) -> Self {
+        Self::start(|stop| async move { Ok(ingest::run(config, "".as_ref(), stop).await?) })
+    }
+
+    /// The writer.
+    #[must_use]
+    pub fn writer(config: Config) -> Self {
+        Self::start(|stop| async move { Ok(writer::run(config, stop).await?) })
+    }
+
+    /// The reconciler.
+    #[must_use]
+    pub fn reconciler(config: Config) -> Self {
+        Self::start(|stop| async move { Ok(reconciler::run(config, stop).await?) })
+    }
+
+    /// Stops it as SIGTERM would, and waits for its end.
+    ///
+    /// # Errors
+    /// What it ended with.
+    pub async fn stop(mut self) -> Result<()> {
+        self.stop.cancel();
+        (&mut self.task).await?
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its header lines, lower-case.
+    pub head: String,
+    /// Its body.
+    pub body: String,
+}
+
+/// Sends one request as it is on a connection of its own.
+///
+/// # Errors
+/// When the connection breaks before an answer.
+pub async fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "content-length") {
+        request.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(b"\r\n").await?;
+    // A gateway that has seen enough may answer and close before it has read everything.
+    let _refused = stream.write_all(body).await;
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.context("no answer")??;
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("no answer, but {text:?}") };
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
+    Ok(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+}
+
+/// The Standard Webhooks headers of a body, signed now with [`SHOP_SECRET`].
+#[must_use]
+pub fn signed(id: &str, body: &[u8]) -> Vec<(String, String)> {
+    let time = (platform::clock::now_ms() / 1000).to_string();
+    let key = STANDARD.decode(SHOP_SECRET.trim_start_matches("whsec_")).unwrap_or_default();
+    let signature = Hmac::<sha2::Sha256>::new_from_slice(&key).map(|mut mac| {
+        [id.as_bytes(), b".", time.as_bytes(), b".", body].iter().for_each(|part| mac.update(part));
+        STANDARD.encode(mac.finalize().into_bytes())
+    });
+    vec![
+        ("content-type".into(), "application/json".into()),
+        ("webhook-id".into(), id.into()),
+        ("webhook-timestamp".into(), time),
+        ("webhook-signature".into(), format!("v1,{}", signature.unwrap_or_default())),
+    ]
+}
+
+/// Posts a body to the source `shop`, signed.
+///
+/// # Errors
+/// When the connection breaks before an answer.
+pub async fn post(address: SocketAddr, id: &str, body: &[u8]) -> Result<Answer> {
+    let headers = signed(id, body);
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    send(address, "POST", "/webhooks/shop", &headers, body).await
+}
+
+/// The body of one of Tollgate's own events, now.
+#[must_use]
+pub fn event_body(kind: &str, payment: &str, order: Option<&str>, amount: i64, transaction: &str) -> Vec<u8> {
+    let now = jiff::Timestamp::from_millisecond(platform::clock::now_ms()).unwrap_or_default();
+    let data = serde_json::json!({"payment_id": payment, "order_id": order, "amount": amount, "currency": "EUR",
+                                  "transaction_id": transaction});
+    serde_json::json!({"type": kind, "timestamp": now.to_string(), "data": data}).to_string().into_bytes()
+}
