@@ -168,10 +168,8 @@ pub fn parse_decimal(text: &str, exponent: u8) -> Result<i64, MoneyError> {
     }
     let mut minor = 0_i64;
     for digit in whole.bytes().chain(kept.bytes()).chain(std::iter::repeat_n(b'0', width - kept.len())) {
-        minor = minor
-            .checked_mul(10)
-            .and_then(|m| m.checked_add(i64::from(digit - b'0')))
-            .ok_or(MoneyError::TooLarge)?;
+        minor =
+            minor.checked_mul(10).and_then(|m| m.checked_add(i64::from(digit - b'0'))).ok_or(MoneyError::TooLarge)?;
     }
     Ok(if negative { -minor } else { minor })
 }

@@ -137,7 +137,11 @@ fn every_vector_means_what_its_library_sent() {
                     let sent = i128::from(expected["amount_minor"].as_i64().unwrap());
                     let ours = i128::from(amount.minor) * 10_i128.pow(exponent);
                     assert_eq!(ours, sent * 10_i128.pow(u32::from(amount.currency.exponent())), "{name}");
-                    assert_eq!(event.event_time_ms.div_euclid(1000), expected["occurred_unix"].as_i64().unwrap(), "{name}");
+                    assert_eq!(
+                        event.event_time_ms.div_euclid(1000),
+                        expected["occurred_unix"].as_i64().unwrap(),
+                        "{name}"
+                    );
                 }
                 (other, kind) => panic!("{}: {other:?} instead of {kind:?}", vector.name),
             }
@@ -161,7 +165,8 @@ fn any_changed_byte_of_a_signed_body_is_refused() {
 
 #[test]
 fn any_changed_signed_field_of_an_adyen_item_is_refused() {
-    let fields = ["pspReference", "merchantAccountCode", "merchantReference", "eventCode", "success", "currency", "value"];
+    let fields =
+        ["pspReference", "merchantAccountCode", "merchantReference", "eventCode", "success", "currency", "value"];
     for vector in load("adyen.json") {
         for field in fields {
             let mut request: Value = serde_json::from_str(&vector.body).unwrap();

@@ -1,7 +1,9 @@
 //! The gateway's metrics, registered once with every label they can have, so that no request can add a series.
 
 use domain::signature::Refusal;
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use platform::amqp::PublishError;
 
 use crate::answer::Outcome;
@@ -23,8 +25,14 @@ pub struct SourceMetrics {
 impl SourceMetrics {
     pub fn new(source: &str) -> Self {
         describe_counter!("tollgate_ingest_requests_total", "Webhook requests by source and outcome.");
-        describe_counter!("tollgate_ingest_refusals_total", "Requests whose signature was refused, by source and reason.");
-        describe_counter!("tollgate_ingest_events_total", "Items of accepted requests, by source and what became of them.");
+        describe_counter!(
+            "tollgate_ingest_refusals_total",
+            "Requests whose signature was refused, by source and reason."
+        );
+        describe_counter!(
+            "tollgate_ingest_events_total",
+            "Items of accepted requests, by source and what became of them."
+        );
         describe_histogram!("tollgate_ingest_ack_seconds", "Time from a request's header to its 2xx.");
         let label = || source.to_owned();
         let events = |outcome| counter!("tollgate_ingest_events_total", "source" => label(), "outcome" => outcome);
@@ -83,9 +91,7 @@ impl PublishMetrics {
         Self {
             errors: PublishError::ALL
                 .into_iter()
-                .map(|error| {
-                    (error, counter!("tollgate_ingest_publish_errors_total", "reason" => error.as_str()))
-                })
+                .map(|error| (error, counter!("tollgate_ingest_publish_errors_total", "reason" => error.as_str())))
                 .collect(),
             frame_size: histogram!("tollgate_ingest_frame_size"),
             confirm_seconds: histogram!("tollgate_ingest_confirm_seconds"),

@@ -66,7 +66,8 @@ pub async fn create_schema(session: &Session, config: &Cassandra) -> Result<(), 
     let keyspace =
         format!("CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {}", config.keyspace, config.replication);
     session.query_unpaged(keyspace, ()).await?;
-    let statements: String = TABLES.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+    let statements: String =
+        TABLES.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
     for statement in statements.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
         let qualified = statement.replacen("IF NOT EXISTS ", &format!("IF NOT EXISTS {}.", config.keyspace), 1);
         session.query_unpaged(qualified, ()).await?;
@@ -122,7 +123,11 @@ pub fn is_retriable(error: &ExecutionError) -> bool {
         ExecutionError::BadQuery(_) => false,
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => !matches!(
             error,
-            DbError::SyntaxError | DbError::Invalid | DbError::Unauthorized | DbError::ConfigError | DbError::FunctionFailure { .. }
+            DbError::SyntaxError
+                | DbError::Invalid
+                | DbError::Unauthorized
+                | DbError::ConfigError
+                | DbError::FunctionFailure { .. }
         ),
         ExecutionError::LastAttemptError(
             RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_),

@@ -261,7 +261,9 @@ impl Config {
         if domain::partition::Layout::new(self.cassandra.slot_minutes, self.cassandra.lanes).is_none() {
             return fail("cassandra.slot_minutes must divide 1440, and cassandra.lanes be from 1 to 256".into());
         }
-        for (key, name) in [("cassandra.keyspace", &self.cassandra.keyspace), ("postgres.schema", &self.postgres.schema)] {
+        for (key, name) in
+            [("cassandra.keyspace", &self.cassandra.keyspace), ("postgres.schema", &self.postgres.schema)]
+        {
             let valid = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
             if !valid || name.is_empty() || name.len() > 48 {
                 return fail(format!("{key} must be 1 to 48 of a-z, 0-9 and _"));

@@ -47,11 +47,8 @@ pub struct Limits {
 
 impl Limits {
     /// For `/metrics`, `/healthz` and `/readyz`.
-    pub const INTERNAL: Self = Self {
-        connections_max: 64,
-        header_timeout: Duration::from_secs(30),
-        drain_timeout: Duration::from_secs(1),
-    };
+    pub const INTERNAL: Self =
+        Self { connections_max: 64, header_timeout: Duration::from_secs(30), drain_timeout: Duration::from_secs(1) };
 }
 
 /// Header bytes and buffer of a connection; a webhook's header has some hundred bytes.
@@ -68,12 +65,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 }
 
 /// Serves until `stop`, then lets requests under way end. `make` gives each connection its service.
-pub async fn serve<S, B>(
-    listener: TcpListener,
-    limits: Limits,
-    make: impl Fn(SocketAddr) -> S,
-    stop: CancellationToken,
-) where
+pub async fn serve<S, B>(listener: TcpListener, limits: Limits, make: impl Fn(SocketAddr) -> S, stop: CancellationToken)
+where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,

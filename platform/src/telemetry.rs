@@ -15,9 +15,8 @@ use crate::config::{Log, LogFormat};
 use crate::http;
 
 /// Histogram bounds in seconds: fine around the providers' deadlines and Tollgate's objectives.
-const SECONDS: [f64; 19] = [
-    0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 4.0, 10.0, 30.0, 60.0,
-];
+const SECONDS: [f64; 19] =
+    [0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 4.0, 10.0, 30.0, 60.0];
 /// Histogram bounds of counts (rows, events).
 const COUNTS: [f64; 13] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0];
 

@@ -1,6 +1,8 @@
 //! The reconciler's metrics, registered once with every label they can have.
 
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 /// Kinds of breaks, for gauges that exist before the first break.
 const BREAKS: [&str; 3] = ["amount", "currency", "unknown_order"];
@@ -36,9 +38,18 @@ impl Metrics {
     pub fn new() -> Self {
         describe_counter!("tollgate_reconciler_events_total", "Stored events by what became of them.");
         describe_counter!("tollgate_reconciler_transitions_total", "Changes of an order's status.");
-        describe_counter!("tollgate_reconciler_conflicts_total", "Transactions that were tried again after a conflict.");
-        describe_histogram!("tollgate_reconciler_stored_applied_seconds", "Time from a stored event to its commit in Postgres.");
-        describe_histogram!("tollgate_reconciler_received_applied_seconds", "Time from an event's arrival at the gateway to its commit in Postgres.");
+        describe_counter!(
+            "tollgate_reconciler_conflicts_total",
+            "Transactions that were tried again after a conflict."
+        );
+        describe_histogram!(
+            "tollgate_reconciler_stored_applied_seconds",
+            "Time from a stored event to its commit in Postgres."
+        );
+        describe_histogram!(
+            "tollgate_reconciler_received_applied_seconds",
+            "Time from an event's arrival at the gateway to its commit in Postgres."
+        );
         describe_histogram!("tollgate_reconciler_transaction_seconds", "Time of a transaction.");
         describe_histogram!("tollgate_reconciler_transaction_size", "Events of a transaction.");
         describe_histogram!("tollgate_reconciler_projection_seconds", "Time of writing the shop's view for a batch.");

@@ -8,8 +8,7 @@ use sqlx::SqlStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgPoolOptions;
 
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "tollgate", include_str!("../../schema/postgres/0001_tollgate.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "tollgate", include_str!("../../schema/postgres/0001_tollgate.sql"))];
 
 /// Brings the configured schema up to date.
 pub async fn run(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {

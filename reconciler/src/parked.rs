@@ -18,7 +18,10 @@ const BATCH_MAX: i64 = 500;
 /// Looks at parked events until `stop`.
 pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: CancellationToken) {
     let poll = Duration::from_millis(config.parked_poll_ms);
+    // Breaks are about minutes; looking for them walks all that is parked.
+    let report_every = Duration::from_millis(u64::try_from(config.parked_break_after_ms / 6).unwrap_or(0));
     let mut pause = poll;
+    let mut reported: Option<Instant> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -28,7 +31,11 @@ pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: Cancellat
         let started = Instant::now();
         let outcome = async {
             while apply_ready(&handler).await? {}
-            report(&handler, config.parked_break_after_ms).await
+            if reported.is_none_or(|at| at.elapsed() >= report_every) {
+                report(&handler, config.parked_break_after_ms).await?;
+                reported = Some(Instant::now());
+            }
+            Ok::<(), ApplyError>(())
         };
         if let Err(error) = outcome.await {
             tracing::warn!(?error, "parked events were not looked at; trying again");
@@ -88,7 +95,9 @@ async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), A
          SELECT 'unknown_order', coalesce(order_ref, payment_id::text), \
                 count(*) || ' parked events since ' || min(parked_at) FROM parked_events \
          WHERE parked_at < now() - $1 * interval '1 millisecond' GROUP BY 2 \
-         ON CONFLICT (kind, subject) DO UPDATE SET last_seen = now(), detail = excluded.detail, closed_at = NULL",
+         ON CONFLICT (kind, subject) DO UPDATE \
+         SET first_seen = now(), last_seen = now(), detail = excluded.detail, closed_at = NULL \
+         WHERE breaks.closed_at IS NOT NULL",
     )
     .bind(break_after_ms)
     .execute(&mut *tx)

@@ -45,6 +45,8 @@ CREATE TABLE parked_events (
     PRIMARY KEY (event_id, content_hash)
 );
 CREATE INDEX parked_events_payment ON parked_events (payment_id);
+-- What a break about parked events is about.
+CREATE INDEX parked_events_subject ON parked_events ((coalesce(order_ref, payment_id::text)));
 CREATE INDEX parked_events_order ON parked_events (order_ref) WHERE order_ref IS NOT NULL;
 
 -- What does not fit, one row a kind and subject; closed by itself when the difference goes away.

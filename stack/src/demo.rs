@@ -30,6 +30,9 @@ pub struct Options {
     /// How long the load lasts
     #[arg(long, default_value_t = 30)]
     seconds: u32,
+    /// Load before it that is not measured: a fresh Cassandra costs two to three times as much
+    #[arg(long, default_value_t = 0)]
+    warm_up: u32,
     /// Leave everything running afterwards; `cargo stack down` ends it
     #[arg(long)]
     keep: bool,
@@ -77,6 +80,7 @@ fn demonstrate(stack: &Stack, options: Options) -> Result<ExitCode> {
     let report = stack.layout().dir.join("demo-report.json");
     let mut load = Command::new(programs.join("loadtest"));
     load.args(["run", "--rate", &options.rate.to_string(), "--seconds", &options.seconds.to_string()]);
+    load.args(["--warm-up", &options.warm_up.to_string()]);
     load.arg("--config").arg(&configuration).arg("--json").arg(&report).envs(endpoints.env());
     let status = steps::run(load.current_dir(&stack.layout().workspace))?;
     print_where_to_look(stack, &endpoints, &report, options.keep);
@@ -87,14 +91,17 @@ fn demonstrate(stack: &Stack, options: Options) -> Result<ExitCode> {
 fn write_secrets(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (name, prefix, letters) in [("shop", "whsec_", &alphabet[..]), ("stripe", "whsec_", &alphabet[..62]), ("adyen", "", b"0123456789ABCDEF")] {
+    for (name, prefix, letters) in
+        [("shop", "whsec_", &alphabet[..]), ("stripe", "whsec_", &alphabet[..62]), ("adyen", "", b"0123456789ABCDEF")]
+    {
         let file = folder.join(name);
         if file.exists() {
             continue;
         }
         let mut random = [0; 64];
         fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let secret: String = random.iter().map(|byte| char::from(letters[usize::from(*byte) % letters.len()])).collect();
+        let secret: String =
+            random.iter().map(|byte| char::from(letters[usize::from(*byte) % letters.len()])).collect();
         fs::write(&file, format!("{prefix}{secret}\n"))?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
     }

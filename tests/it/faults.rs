@@ -45,7 +45,8 @@ impl Programs {
 
     fn spawn(&mut self, program: &'static str) -> Result<()> {
         // Beside this test's own binary, in the same build.
-        let binary = std::env::current_exe()?.parent().and_then(|deps| deps.parent()).context("no folder")?.join(program);
+        let binary =
+            std::env::current_exe()?.parent().and_then(|deps| deps.parent()).context("no folder")?.join(program);
         ensure!(binary.exists(), "build the programs first: cargo build --release --workspace");
         let log = std::fs::File::create(self.file.with_extension(format!("{program}.log")))?;
         let child = Command::new(&binary)
@@ -97,7 +98,9 @@ impl Programs {
         let config = self.config().clone();
         let options = Options { give_up: 120, ..Options::new(RATE, seconds) };
         let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(loadtest::run(&config, &options, CancellationToken::new())))
+        tokio::task::spawn_blocking(move || {
+            runtime.block_on(loadtest::run(&config, &options, CancellationToken::new()))
+        })
     }
 
     async fn clean(mut self) -> Result<()> {

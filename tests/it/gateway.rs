@@ -39,7 +39,8 @@ async fn each_kind_of_request_gets_its_answer() -> Result<()> {
     assert_eq!((accepted.status, accepted.body.as_str()), (200, "{\"received\":true}"));
     let mut changed = body.clone();
     changed[20] ^= 1;
-    let twice = [as_refs(&headers), headers.iter().filter(|(n, _)| n == "webhook-signature").cloned().collect()].concat();
+    let twice =
+        [as_refs(&headers), headers.iter().filter(|(n, _)| n == "webhook-signature").cloned().collect()].concat();
     let large = vec![b' '; 2001];
     let cases = [
         ("a changed byte", request("POST", path, &headers, &changed).await?, 401),
@@ -51,7 +52,11 @@ async fn each_kind_of_request_gets_its_answer() -> Result<()> {
         ("another path", request("POST", "/", &headers, &body).await?, 404),
         ("another method", request("GET", path, &headers, b"").await?, 405),
         ("a large body", request("POST", path, &headers, &large).await?, 413),
-        ("a form", request("POST", path, &with("content-type", "application/x-www-form-urlencoded"), &body).await?, 415),
+        (
+            "a form",
+            request("POST", path, &with("content-type", "application/x-www-form-urlencoded"), &body).await?,
+            415,
+        ),
         ("a compressed body", request("POST", path, &with("content-encoding", "gzip"), &body).await?, 415),
     ];
     for (what, answer, status) in cases {
@@ -156,7 +161,8 @@ async fn a_client_over_its_rate_is_told_when_to_come_again() -> Result<()> {
     let (world, running) = gateway("rate", "[ingest]\nclient_rate_per_second = 1\nclient_burst = 2").await?;
     let address = world.config.ingest.listen;
     let body = event_body("payment.captured", "pay", Some("A"), 1, "c");
-    let answers = [post(address, "m1", &body).await?, post(address, "m2", &body).await?, post(address, "m3", &body).await?];
+    let answers =
+        [post(address, "m1", &body).await?, post(address, "m2", &body).await?, post(address, "m3", &body).await?];
     assert_eq!(answers.each_ref().map(|answer| answer.status), [200, 200, 429]);
     assert!(answers[2].head.contains("retry-after: "), "{:?}", answers[2]);
     running.stop().await?;

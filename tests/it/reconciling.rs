@@ -61,7 +61,9 @@ async fn events_before_their_order_wait_and_are_applied_when_it_comes() -> Resul
     world.publish("reconcile.0", &[&captured]).await?;
     eventually("parked, and a break", async || {
         ensure!(count(&world, "SELECT count(*) FROM parked_events").await? == 2);
-        ensure!(count(&world, "SELECT count(*) FROM breaks WHERE kind = 'unknown_order' AND closed_at IS NULL").await? == 2);
+        ensure!(
+            count(&world, "SELECT count(*) FROM breaks WHERE kind = 'unknown_order' AND closed_at IS NULL").await? == 2
+        );
         Ok(())
     })
     .await?;

@@ -59,7 +59,8 @@ impl World {
     /// Messages ready in a queue.
     pub async fn depth(&self, stage: &str) -> Result<u32> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-        let queue = self.channel.queue_declare(self.queue(stage).as_str().into(), options, FieldTable::default()).await?;
+        let queue =
+            self.channel.queue_declare(self.queue(stage).as_str().into(), options, FieldTable::default()).await?;
         Ok(queue.message_count())
     }
 
@@ -92,7 +93,9 @@ impl World {
         let keyspace = &self.config.cassandra.keyspace;
         self.cassandra.query_unpaged(format!("DROP KEYSPACE IF EXISTS {keyspace}"), ()).await?;
         let schema = &self.config.postgres.schema;
-        sqlx::query(AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE"))).execute(&self.postgres).await?;
+        sqlx::query(AssertSqlSafe(format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE")))
+            .execute(&self.postgres)
+            .await?;
         Ok(())
     }
 }

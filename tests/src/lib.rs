@@ -165,7 +165,13 @@ pub struct Answer {
 ///
 /// # Errors
 /// When the connection breaks before an answer.
-pub async fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
+pub async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Answer> {
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
     if !headers.iter().any(|(name, _)| *name == "content-length") {
         request.push_str(&format!("content-length: {}\r\n", body.len()));

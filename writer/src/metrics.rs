@@ -23,9 +23,15 @@ impl Metrics {
     pub fn new(regions: &[String]) -> Self {
         describe_counter!("tollgate_writer_rows_total", "Payment events stored in Cassandra, by region.");
         describe_counter!("tollgate_writer_quarantined_total", "Bodies stored in the quarantine table.");
-        describe_histogram!("tollgate_writer_stored_seconds", "Time from the gateway's queueing of a frame to its rows in Cassandra.");
+        describe_histogram!(
+            "tollgate_writer_stored_seconds",
+            "Time from the gateway's queueing of a frame to its rows in Cassandra."
+        );
         describe_histogram!("tollgate_writer_flush_size", "Records of a flush.");
-        describe_histogram!("tollgate_writer_flush_seconds", "Time of a flush: Cassandra writes and confirms of stored frames.");
+        describe_histogram!(
+            "tollgate_writer_flush_seconds",
+            "Time of a flush: Cassandra writes and confirms of stored frames."
+        );
         let rows = |region: &str| counter!("tollgate_writer_rows_total", "region" => region.to_owned());
         Self {
             rows: regions.iter().map(|region| (region.clone(), rows(region))).collect(),

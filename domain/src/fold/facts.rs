@@ -106,7 +106,10 @@ impl Facts {
 
     /// The facts of one kind, with their transaction ids.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&str, &Fact)> {
-        self.entries.range((kind, String::new())..).take_while(move |((k, _), _)| *k == kind).map(|((_, t), f)| (t.as_str(), f))
+        self.entries
+            .range((kind, String::new())..)
+            .take_while(move |((k, _), _)| *k == kind)
+            .map(|((_, t), f)| (t.as_str(), f))
     }
 
     /// The fact of one kind and transaction.

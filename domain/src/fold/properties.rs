@@ -109,14 +109,21 @@ fn a_failed_attempt_never_undoes_a_paid_order() {
 
 #[test]
 fn a_late_authorization_after_a_failure_is_accepted() {
-    assert_eq!(order_of(&[at(Kind::Failed, 10, 1000, ""), at(Kind::Authorized, 11, 1000, "")]).status, OrderStatus::Authorized);
+    assert_eq!(
+        order_of(&[at(Kind::Failed, 10, 1000, ""), at(Kind::Authorized, 11, 1000, "")]).status,
+        OrderStatus::Authorized
+    );
     // In the same second too: the later step of the life cycle wins.
-    assert_eq!(order_of(&[at(Kind::Authorized, 10, 1000, ""), at(Kind::Failed, 10, 1000, "")]).status, OrderStatus::Authorized);
+    assert_eq!(
+        order_of(&[at(Kind::Authorized, 10, 1000, ""), at(Kind::Failed, 10, 1000, "")]).status,
+        OrderStatus::Authorized
+    );
 }
 
 #[test]
 fn a_refund_reported_twice_counts_once() {
-    let refund = [at(Kind::CapturedTotal, 1, 1000, ""), at(Kind::Refunded, 2, 400, "re_1"), at(Kind::Refunded, 5, 400, "re_1")];
+    let refund =
+        [at(Kind::CapturedTotal, 1, 1000, ""), at(Kind::Refunded, 2, 400, "re_1"), at(Kind::Refunded, 5, 400, "re_1")];
     let order = order_of(&refund);
     assert_eq!((order.status, order.refunded), (OrderStatus::PartiallyRefunded, 400));
     // The charge's cumulative figure contains the refund, also when the refund is updated again after it.
@@ -130,7 +137,11 @@ fn a_refund_reported_twice_counts_once() {
 
 #[test]
 fn a_capture_that_fails_after_success_reopens_the_order() {
-    let order = order_of(&[at(Kind::Authorized, 1, 1000, ""), at(Kind::Captured, 2, 1000, "cap"), at(Kind::CaptureFailed, 3, 1000, "cap")]);
+    let order = order_of(&[
+        at(Kind::Authorized, 1, 1000, ""),
+        at(Kind::Captured, 2, 1000, "cap"),
+        at(Kind::CaptureFailed, 3, 1000, "cap"),
+    ]);
     assert_eq!((order.status, order.paid), (OrderStatus::Pending, 0));
     // A capture that never was takes nothing away.
     let order = order_of(&[at(Kind::Captured, 2, 1000, "cap"), at(Kind::CaptureFailed, 3, 1000, "other")]);
@@ -142,7 +153,10 @@ fn disputes_hold_the_money_until_they_are_won() {
     let opened = [at(Kind::CapturedTotal, 1, 1000, ""), at(Kind::Disputed, 2, 1000, "dp")];
     assert_eq!(order_of(&opened).status, OrderStatus::Disputed);
     assert_eq!(order_of(&[&opened[..], &[at(Kind::DisputeWon, 3, 1000, "dp")]].concat()).status, OrderStatus::Paid);
-    assert_eq!(order_of(&[&opened[..], &[at(Kind::DisputeLost, 3, 1000, "dp")]].concat()).status, OrderStatus::Disputed);
+    assert_eq!(
+        order_of(&[&opened[..], &[at(Kind::DisputeLost, 3, 1000, "dp")]].concat()).status,
+        OrderStatus::Disputed
+    );
 }
 
 #[test]

@@ -178,16 +178,27 @@ fn meaning(event_code: &str, success: bool, action: &str) -> Result<Option<Kind>
             _ if success => Err("unknown modification action".into()),
             _ => Ok(None),
         },
-        "REQUEST_FOR_INFORMATION" | "NOTIFICATION_OF_CHARGEBACK" | "CHARGEBACK" | "PREARBITRATION_OPEN"
+        "REQUEST_FOR_INFORMATION"
+        | "NOTIFICATION_OF_CHARGEBACK"
+        | "CHARGEBACK"
+        | "PREARBITRATION_OPEN"
         | "SCHEME_ARBITRATION" => happened(Kind::Disputed),
-        "CHARGEBACK_REVERSED" | "PREARBITRATION_WON" | "SCHEME_ARBITRATION_WON" | "ISSUER_RESPONSE_TIMEFRAME_EXPIRED" => {
-            happened(Kind::DisputeWon)
-        }
+        "CHARGEBACK_REVERSED"
+        | "PREARBITRATION_WON"
+        | "SCHEME_ARBITRATION_WON"
+        | "ISSUER_RESPONSE_TIMEFRAME_EXPIRED" => happened(Kind::DisputeWon),
         "SECOND_CHARGEBACK" | "PREARBITRATION_LOST" | "SCHEME_ARBITRATION_LOST" | "DISPUTE_DEFENSE_PERIOD_ENDED" => {
             happened(Kind::DisputeLost)
         }
-        "REPORT_AVAILABLE" | "RECURRING_CONTRACT" | "ORDER_OPENED" | "ORDER_CLOSED" | "AUTORESCUE"
-        | "CANCEL_AUTORESCUE" | "NOTIFICATION_OF_FRAUD" | "INFORMATION_SUPPLIED" | "ISSUER_COMMENTS" => Ok(None),
+        "REPORT_AVAILABLE"
+        | "RECURRING_CONTRACT"
+        | "ORDER_OPENED"
+        | "ORDER_CLOSED"
+        | "AUTORESCUE"
+        | "CANCEL_AUTORESCUE"
+        | "NOTIFICATION_OF_FRAUD"
+        | "INFORMATION_SUPPLIED"
+        | "ISSUER_COMMENTS" => Ok(None),
         code if code.starts_with("MANUAL_REVIEW_") || code.starts_with("PAYOUT_") => Ok(None),
         _ => Err("unknown payment type".into()),
     }

@@ -118,7 +118,9 @@ fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Ve
 fn read<'a>(body: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<PaymentEvent<'a>>, Misunderstood> {
     let event: Event<'a> = parse(body)?;
     let family = match &*event.kind {
-        "payment_intent.created" | "payment_intent.requires_action" | "payment_intent.partially_funded"
+        "payment_intent.created"
+        | "payment_intent.requires_action"
+        | "payment_intent.partially_funded"
         | "charge.updated" => return Ok(None),
         kind if kind.starts_with("payment_intent.") => Family::PaymentIntent,
         kind if kind.starts_with("charge.dispute.") => Family::Dispute,
@@ -136,7 +138,9 @@ fn read<'a>(body: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<Pa
         Family::PaymentIntent => (object.id, None, order, user),
         Family::Charge => (link.unwrap_or(object.id), None, order, user),
         // The metadata of a refund or dispute is its own: the order is found through the payment.
-        Family::Refund | Family::Dispute => (link.ok_or("refund or dispute of no payment")?, Some(object.id), None, None),
+        Family::Refund | Family::Dispute => {
+            (link.ok_or("refund or dispute of no payment")?, Some(object.id), None, None)
+        }
     };
     let draft = Draft {
         kind,
@@ -184,4 +188,3 @@ fn meaning(family: &Family, event_type: &str, object: &Object<'_>) -> Result<(Ki
     };
     Ok(meaning)
 }
-

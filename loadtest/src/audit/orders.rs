@@ -159,7 +159,7 @@ mod tests {
     fn an_order_in_another_state_is_told() {
         let run = run();
         let order = run.schedule.orders()[0];
-        order.events().for_each(|event| drop(run.journal.acknowledged(event)));
+        assert!(order.events().all(|event| run.journal.acknowledged(event)));
         let state = run.states(0)[0];
         let found = |status: &str, paid: i64| Found {
             status: status.into(),

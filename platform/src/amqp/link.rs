@@ -90,7 +90,8 @@ async fn keep(
                 watch_over(&open, &readiness, &suspect, &stop).await;
                 sender.send_replace(None);
                 readiness.set("rabbitmq", false);
-                let _closing = tokio::time::timeout(Duration::from_secs(1), open.connection.close(200, "bye".into())).await;
+                let _closing =
+                    tokio::time::timeout(Duration::from_secs(1), open.connection.close(200, "bye".into())).await;
             }
             Err(error) => tracing::warn!(%error, name, "cannot connect to rabbitmq; trying again"),
         }

@@ -20,6 +20,10 @@ async fn connect(config: &RabbitMq, name: &str) -> lapin::Result<Connection> {
     // The heartbeat finds a half-open connection within 2 × its seconds.
     let uri = config.url.expose();
     let separator = if uri.contains('?') { '&' } else { '?' };
-    let uri = if uri.contains("heartbeat=") { uri.to_owned() } else { format!("{uri}{separator}heartbeat=5&connection_timeout=5000") };
+    let uri = if uri.contains("heartbeat=") {
+        uri.to_owned()
+    } else {
+        format!("{uri}{separator}heartbeat=5&connection_timeout=5000")
+    };
     Connection::connect(&uri, properties).await
 }

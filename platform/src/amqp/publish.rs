@@ -52,9 +52,7 @@ pub async fn publish_frame(link: &Link, config: &RabbitMq, queue: &str, frame: &
     // Persistent, and `mandatory`: a message that no queue takes comes back instead of being dropped.
     let properties = BasicProperties::default().with_delivery_mode(2);
     let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let published = async {
-        channel.basic_publish("".into(), queue.into(), options, frame, properties).await?.await
-    };
+    let published = async { channel.basic_publish("".into(), queue.into(), options, frame, properties).await?.await };
     match tokio::time::timeout(config.confirm_timeout(), published).await {
         Ok(Ok(Confirmation::Ack(None))) => Ok(()),
         Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Returned),

@@ -19,8 +19,9 @@ const ENV_OTHER: [&str; 4] = ["CONFIG", "STACK_", "PROMETHEUS_", "TEST_"];
 /// [`ConfigError`] that says where and why.
 pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     let text = match file {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?
+        }
         None => String::new(),
     };
     let name = file.map_or_else(|| "configuration".into(), |path| path.display().to_string());
@@ -74,13 +75,7 @@ fn locate(text: &str, message: &str) -> String {
 }
 
 /// Every key must be in the defaults; what a source holds is checked when it is read.
-fn refuse_unknown(
-    name: &str,
-    text: &str,
-    table: &DeTable<'_>,
-    known: &Table,
-    path: &str,
-) -> Result<(), ConfigError> {
+fn refuse_unknown(name: &str, text: &str, table: &DeTable<'_>, known: &Table, path: &str) -> Result<(), ConfigError> {
     for (key, value) in table {
         let full = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
         let Some(default) = known.get(key.get_ref().as_ref()) else {

@@ -84,7 +84,8 @@ pub struct ConfiguredSource {
 impl SourceConfig {
     pub(super) fn check(&self, name: &str, regions: &[String]) -> Result<(), ConfigError> {
         let fail = |message: String| Err(ConfigError::Relation(format!("sources.{name}: {message}")));
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        {
             return fail("a source's name is 1 to 64 of a-z, A-Z, 0-9, - and _: it is part of a URL".into());
         }
         if providers::find(&self.provider).is_none() {

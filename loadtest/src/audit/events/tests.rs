@@ -70,7 +70,8 @@ fn every_column_is_compared() {
     let run = run();
     let facts = event_of(&run, Plan::Paid);
     run.journal.acknowledged(facts.event);
-    let wrong: [(&str, fn(&mut Row)); 5] = [
+    type Change = fn(&mut Row);
+    let wrong: [(&str, Change); 5] = [
         ("the amount", |row| row.amount = None),
         ("the currency", |row| row.currency = Some("CHF".into())),
         ("the kind", |row| row.kind = "authorized".into()),
