@@ -24,6 +24,8 @@ pub const RECORD_OVERHEAD_BYTES: usize = 5;
 
 /// What a record holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Nearly all are events; a box for each would be an allocation an event on the hot path.
+#[allow(clippy::large_enum_variant)]
 pub enum Record<'a> {
     /// A payment event.
     Event(PaymentEvent<'a>),

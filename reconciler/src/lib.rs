@@ -13,7 +13,7 @@ mod sql;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform::amqp::{Collect, Stage, consume};
+use platform::amqp::{Collect, Stage, Subscription, consume};
 use platform::cassandra;
 use platform::config::Config;
 use platform::dead_letters::DeadLetters;
@@ -71,8 +71,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Reconcil
         flush: Duration::from_millis(config.reconciler.flush_ms),
         records_max: config.reconciler.flush_rows_max,
     };
-    let name = "tollgate reconciler";
-    consume(&config.rabbitmq, name, Stage::Reconcile, false, collect, handler, &readiness, &stop).await;
+    let subscription = Subscription { name: "tollgate reconciler", stage: Stage::Reconcile, dead: false, collect };
+    consume(&config.rabbitmq, subscription, handler, &readiness, &stop).await;
     let _ended = poller.await;
     give_up.cancel();
     Ok(())

@@ -10,7 +10,7 @@ mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform::amqp::{Collect, Link, Stage, consume};
+use platform::amqp::{Collect, Link, Stage, Subscription, consume};
 use platform::cassandra::{self, CassandraError};
 use platform::config::Config;
 use platform::http::ServeError;
@@ -52,8 +52,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         flush: Duration::from_millis(config.writer.flush_ms),
         records_max: config.writer.flush_rows_max,
     };
-    let name = "tollgate writer: consume";
-    consume(&config.rabbitmq, name, Stage::Write, true, collect, handler, &readiness, &stop).await;
+    let subscription = Subscription { name: "tollgate writer: consume", stage: Stage::Write, dead: true, collect };
+    consume(&config.rabbitmq, subscription, handler, &readiness, &stop).await;
     give_up.cancel();
     Ok(())
 }

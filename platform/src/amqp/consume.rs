@@ -47,20 +47,31 @@ pub struct Collect {
     pub records_max: usize,
 }
 
+/// What a program consumes, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Subscription<'a> {
+    /// The connection's name, in RabbitMQ's management and in logs.
+    pub name: &'a str,
+    /// The stage whose queues are consumed.
+    pub stage: Stage,
+    /// Whether the queue of dead frames is consumed too.
+    pub dead: bool,
+    /// How frames are collected.
+    pub collect: Collect,
+}
+
 /// How often queues of an earlier, larger number of shards are looked for.
 const RECOUNT: Duration = Duration::from_secs(30);
 
-/// Consumes all queues of `stage` (and the queue of dead frames if `dead`) until `stop`; batches under way then end.
+/// Consumes until `stop`; batches under way then end.
 pub async fn consume(
     config: &RabbitMq,
-    name: &str,
-    stage: Stage,
-    dead: bool,
-    collect: Collect,
+    subscription: Subscription<'_>,
     handler: impl Handler,
     readiness: &Readiness,
     stop: &CancellationToken,
 ) {
+    let Subscription { name, stage, .. } = subscription;
     let mut backoff = Backoff::for_services();
     while !stop.is_cancelled() {
         let session = async {
@@ -69,7 +80,7 @@ pub async fn consume(
             tracing::info!(name, stage = stage.as_str(), "consuming");
             readiness.set("rabbitmq_consumer", true);
             backoff = Backoff::for_services();
-            let outcome = session(&connection, config, stage, dead, collect, &handler, stop).await;
+            let outcome = session(&connection, config, subscription, &handler, stop).await;
             let _closing = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "bye".into())).await;
             outcome
         };
@@ -87,9 +98,7 @@ pub async fn consume(
 async fn session(
     connection: &Connection,
     config: &RabbitMq,
-    stage: Stage,
-    dead: bool,
-    collect: Collect,
+    Subscription { stage, dead, collect, .. }: Subscription<'_>,
     handler: &impl Handler,
     stop: &CancellationToken,
 ) -> lapin::Result<()> {

@@ -6,7 +6,7 @@ mod link;
 mod publish;
 mod topology;
 
-pub use consume::{Batch, Collect, Handler, consume};
+pub use consume::{Batch, Collect, Handler, Subscription, consume};
 pub use link::Link;
 pub use publish::{PublishError, publish_frame};
 pub use topology::{Queues, Stage, declare};
