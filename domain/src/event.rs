@@ -113,6 +113,22 @@ impl Kind {
         }
     }
 
+    /// Whether an event of this kind is about one capture, refund or dispute, and must say which: two without an id
+    /// could not be told from one that is reported twice.
+    #[must_use]
+    pub fn needs_transaction(self) -> bool {
+        !matches!(
+            self,
+            Self::Pending
+                | Self::Failed
+                | Self::Authorized
+                | Self::CapturedTotal
+                | Self::Cancelled
+                | Self::Expired
+                | Self::RefundedTotal
+        )
+    }
+
     /// Whether an event of this kind means nothing without an amount.
     #[must_use]
     pub fn needs_amount(self) -> bool {

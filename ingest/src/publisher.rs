@@ -118,6 +118,9 @@ impl Shard {
     /// Takes the next frame's records, if it is time to publish one.
     fn take_frame(&self) -> Option<Vec<(Bytes, oneshot::Sender<Outcome>)>> {
         let mut pending = self.lock();
+        // Those who were answered 503 meanwhile, or went away, come again: their records only cost.
+        pending.records.retain(|(_, done)| !done.is_closed());
+        pending.bytes = pending.records.iter().map(|(record, _)| record.len()).sum();
         if !self.may_publish(&pending) {
             return None;
         }

@@ -105,11 +105,16 @@ where
             }
         };
         let _unsupported = stream.set_nodelay(true);
-        let connection = builder.serve_connection(TokioIo::new(stream), make(peer)).into_owned();
-        let watched = graceful.watch(connection);
+        let (builder, service, watcher) = (builder.clone(), make(peer), graceful.watcher());
+        let stop = stop.clone();
         tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(error, "connection ended early");
+            // A client that connects and says nothing must not hold its place: hyper's timers start with a version.
+            let spoke = tokio::time::timeout(limits.header_timeout, stream.readable());
+            if matches!(stop.run_until_cancelled(spoke).await, Some(Ok(Ok(())))) {
+                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                if let Err(error) = watcher.watch(connection).await {
+                    tracing::debug!(error, "connection ended early");
+                }
             }
             drop(place);
         });

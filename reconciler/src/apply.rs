@@ -65,7 +65,7 @@ pub async fn apply(pool: &PgPool, events: &[Arrived<'_>]) -> Result<Applied, App
 }
 
 /// Applies events within a transaction.
-pub async fn apply_in(tx: &mut PgConnection, events: &[Arrived<'_>]) -> Result<Applied, ApplyError> {
+async fn apply_in(tx: &mut PgConnection, events: &[Arrived<'_>]) -> Result<Applied, ApplyError> {
     let ids: BTreeSet<Uuid> = events.iter().map(|arrived| arrived.event.payment_id).collect();
     let ids: Vec<Uuid> = ids.into_iter().collect();
     let named: BTreeSet<&str> = events.iter().filter_map(|arrived| arrived.event.order_ref.as_deref()).collect();
@@ -74,10 +74,6 @@ pub async fn apply_in(tx: &mut PgConnection, events: &[Arrived<'_>]) -> Result<A
     let orders = sql::lock_orders(tx, &named, &ids).await?;
     let locked: Vec<&str> = orders.keys().map(String::as_str).collect();
     let payments = sql::read_payments(tx, &ids, &locked).await?;
-    if payments.values().any(|row| ids.contains(&row.payment_id) && !orders.contains_key(&row.order_ref)) {
-        // Between the two statements a payment got an order that is not locked here, or its order was deleted.
-        return Err(ApplyError::Conflict);
-    }
     let plan = Plan::of(events, payments, &orders, now_us());
     if sql::write_payments(tx, &plan.payments).await? != plan.payments.len() as u64 {
         // Another transaction wrote one of them first: what was folded here lacks its events.

@@ -7,13 +7,17 @@ use domain::frame::Record;
 use platform::config::Reconciler;
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::apply::{Applied, ApplyError, apply_in};
+use crate::apply::{ApplyError, apply};
 use crate::handler::ReconcileHandler;
 use crate::plan::Arrived;
 
 /// Events of one transaction.
 const BATCH_MAX: i64 = 500;
+
+/// The longest pause between two walks.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Looks at parked events until `stop`.
 pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: CancellationToken) {
@@ -30,7 +34,7 @@ pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: Cancellat
         }
         let started = Instant::now();
         let outcome = async {
-            while apply_ready(&handler).await? {}
+            while walk(&handler).await? {}
             if reported.is_none_or(|at| at.elapsed() >= report_every) {
                 report(&handler, config.parked_break_after_ms).await?;
                 reported = Some(Instant::now());
@@ -40,51 +44,74 @@ pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: Cancellat
         if let Err(error) = outcome.await {
             tracing::warn!(?error, "parked events were not looked at; trying again");
         }
-        // A long list is looked at less often rather than all the time.
-        pause = poll.max(started.elapsed() * 4);
+        // A long list is looked at less often rather than all the time; but a walk that was long because a store was
+        // away says nothing about the list.
+        pause = (started.elapsed() * 4).clamp(poll, poll.max(PAUSE_MAX));
     }
 }
 
-/// Applies events whose order or payment is known by now; returns whether there may be more.
-async fn apply_ready(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
-    let mut tx = handler.pool.begin().await?;
-    let rows = sqlx::query(
-        "SELECT event_id, content_hash, record FROM parked_events p \
-         WHERE CASE WHEN order_ref IS NULL \
-                    THEN EXISTS (SELECT FROM payments y WHERE y.payment_id = p.payment_id) \
-                    ELSE EXISTS (SELECT FROM orders o WHERE o.reference = p.order_ref) END \
-         ORDER BY event_id LIMIT $1 FOR UPDATE SKIP LOCKED",
-    )
-    .bind(BATCH_MAX)
-    .fetch_all(&mut *tx)
-    .await?;
-    let mut events = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let raw: &[u8] = row.try_get(2)?;
-        match Record::decode(raw) {
-            Ok(Record::Event(event)) => events.push(Arrived { event, raw }),
-            other => tracing::error!(?other, "a parked event cannot be read"),
+/// Walks all parked events whose order or payment is known by now; returns whether any was merged, so that others may
+/// be by now. One that still cannot be merged holds up none behind it.
+async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
+    let mut progress = false;
+    let mut after: (Uuid, Vec<u8>) = (Uuid::nil(), Vec::new());
+    loop {
+        let rows = sqlx::query(
+            "SELECT event_id, content_hash, record FROM parked_events p \
+             WHERE (event_id, content_hash) > ($1, $2) \
+             AND (EXISTS (SELECT FROM orders o WHERE o.reference = p.order_ref) \
+                  OR EXISTS (SELECT FROM payments y WHERE y.payment_id = p.payment_id)) \
+             ORDER BY event_id, content_hash LIMIT $3",
+        )
+        .bind(after.0)
+        .bind(&after.1)
+        .bind(BATCH_MAX)
+        .fetch_all(&handler.pool)
+        .await?;
+        let Some(last) = rows.last() else { return Ok(progress) };
+        after = (last.try_get(0)?, last.try_get(1)?);
+        let mut events = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let raw: &[u8] = row.try_get(2)?;
+            match Record::decode(raw) {
+                Ok(Record::Event(event)) => events.push(Arrived { event, raw }),
+                _ => tracing::error!("a parked event cannot be read"),
+            }
         }
+        progress |= unpark(handler, &events).await?;
     }
-    if events.is_empty() {
-        return Ok(false);
-    }
-    let mut applied = apply_in(&mut tx, &events).await?;
+}
+
+/// Applies parked events; in halves where a conflict or a refused value stops them all.
+async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bool, ApplyError> {
+    let mut applied = match apply(&handler.pool, events).await {
+        Ok(applied) => applied,
+        Err(ApplyError::Unavailable(error)) => return Err(ApplyError::Unavailable(error)),
+        Err(error) if events.len() <= 1 => {
+            tracing::warn!(?error, "a parked event was not applied");
+            return Ok(false);
+        }
+        Err(_) => {
+            let (first, second) = events.split_at(events.len() / 2);
+            let first = Box::pin(unpark(handler, first)).await?;
+            return Ok(Box::pin(unpark(handler, second)).await? || first);
+        }
+    };
     let merged = std::mem::take(&mut applied.merged);
     let settled: Vec<_> = events.iter().zip(merged).filter(|(_, merged)| *merged).map(|(a, _)| &a.event).collect();
-    let progress = !settled.is_empty();
+    // The view first: as long as the events are parked, a crash in between only has them merged and written again.
+    if settled.is_empty() || handler.finish(applied).await.is_err() {
+        return Ok(false);
+    }
     sqlx::query(
         "DELETE FROM parked_events p USING UNNEST($1::uuid[], $2::bytea[]) AS u (event_id, content_hash) \
          WHERE p.event_id = u.event_id AND p.content_hash = u.content_hash",
     )
     .bind(settled.iter().map(|event| event.event_id).collect::<Vec<_>>())
     .bind(settled.iter().map(|event| &event.content_hash.0[..]).collect::<Vec<_>>())
-    .execute(&mut *tx)
+    .execute(&handler.pool)
     .await?;
-    tx.commit().await?;
-    // Stopping in between is no loss: the view is written again with the payment's next event.
-    let _stopped = handler.finish(Applied { parked: 0, ..applied }).await;
-    Ok(progress)
+    Ok(true)
 }
 
 /// Opens and closes breaks for events that wait long, and sets the gauges.

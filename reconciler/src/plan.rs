@@ -68,7 +68,8 @@ pub struct Plan<'e, 'a> {
 }
 
 impl<'e, 'a> Plan<'e, 'a> {
-    /// Decides. `payments` holds every payment that an event names or that belongs to one of `orders`.
+    /// Decides. `payments` holds every payment that an event names or that belongs to one of `orders`, which are
+    /// locked.
     pub fn of(
         events: &'e [Arrived<'a>],
         mut payments: HashMap<Uuid, PaymentRow>,
@@ -90,7 +91,9 @@ impl<'e, 'a> Plan<'e, 'a> {
                 plan.parked.push(arrived);
                 continue;
             };
-            if !orders.contains_key(&order_ref) {
+            // Not there, or (where the payment got its order a moment ago, or is to leave it) not locked here.
+            let locked = |reference: &String| orders.contains_key(reference);
+            if !locked(&order_ref) || !known.is_none_or(|row| locked(&row.order_ref)) {
                 plan.parked.push(arrived);
                 continue;
             }
@@ -158,5 +161,80 @@ impl PaymentRow {
             facts: Facts::default(),
             version: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use domain::{Currency, Kind, Money, ids};
+
+    fn event(key: &str, kind: Kind, order: Option<&str>) -> PaymentEvent<'static> {
+        let mut event = PaymentEvent {
+            event_id: ids::event_id("stripe", "", key),
+            content_hash: domain::ContentHash([0; 16]),
+            payment_id: ids::payment_id("stripe", "", "pi"),
+            kind,
+            amount: Some(Money::new(1000, Currency::parse("EUR").unwrap()).unwrap()),
+            event_time_ms: 1000,
+            version_ms: 1000,
+            received_at_ms: 1000,
+            provider: "stripe".into(),
+            source: "s".into(),
+            account: "".into(),
+            region: "eu".into(),
+            provider_event_id: key.to_owned().into(),
+            provider_event_type: "t".into(),
+            provider_payment_id: "pi".into(),
+            transaction_id: Some(key.to_owned().into()),
+            order_ref: order.map(|order| order.to_owned().into()),
+            user_ref: None,
+        };
+        event.hash_content();
+        event
+    }
+
+    fn arrived(event: PaymentEvent<'static>) -> Arrived<'static> {
+        Arrived { event, raw: b"" }
+    }
+
+    fn order() -> OrderRow {
+        let total = Money::new(1000, Currency::parse("EUR").unwrap()).unwrap();
+        OrderRow { terms: Terms { total }, status: "pending".into(), amounts: [0; 3] }
+    }
+
+    #[test]
+    fn a_refund_finds_the_payment_that_comes_behind_it_in_the_batch() {
+        let events = [arrived(event("re", Kind::Refunded, None)), arrived(event("cap", Kind::Captured, Some("A")))];
+        let orders = [("A".to_owned(), order())].into();
+        let plan = Plan::of(&events, HashMap::new(), &orders, 5);
+        assert!(plan.parked.is_empty());
+        assert_eq!((plan.payments.len(), plan.payments[0].1), (1, 0));
+        assert_eq!(plan.orders[0].order.status.as_str(), "refunded");
+    }
+
+    #[test]
+    fn an_event_of_a_payment_whose_order_is_gone_waits_instead_of_being_tried_for_ever() {
+        let mut row = PaymentRow::new(&event("cap", Kind::Captured, Some("A")));
+        row.facts.merge(&event("cap", Kind::Captured, Some("A")));
+        row.order_ref = "A".into();
+        row.version = 3;
+        let events = [arrived(event("re", Kind::Refunded, None))];
+        let plan = Plan::of(&events, [(row.payment_id, row)].into(), &BTreeMap::new(), 5);
+        assert_eq!((plan.parked.len(), plan.payments.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_known_event_changes_no_row_but_its_view_is_written_again() {
+        let capture = event("cap", Kind::Captured, Some("A"));
+        let mut row = PaymentRow::new(&capture);
+        row.facts.merge(&capture);
+        row.order_ref = "A".into();
+        row.version = 3;
+        let settled = OrderRow { status: "paid".into(), amounts: [1000, 0, 0], ..order() };
+        let events = [arrived(capture)];
+        let plan = Plan::of(&events, [(row.payment_id, row)].into(), &[("A".to_owned(), settled)].into(), 5);
+        assert_eq!((plan.payments.len(), plan.unchanged.len(), plan.orders.len()), (0, 1, 0));
     }
 }

@@ -115,6 +115,31 @@ async fn differences_open_and_close_by_themselves() -> Result<()> {
     world.clean().await
 }
 
+/// An order that the shop deleted, and one that cannot be read, hold up nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_lost_or_unreadable_order_wait_and_others_go_on() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = reconciler("lost").await?;
+    insert_order(&world, "A-1", "10", "EUR").await?;
+    insert_order(&world, "A-2", "10", "XXQ").await?;
+    insert_order(&world, "A-3", "10", "EUR").await?;
+    world.publish("reconcile.0", &[&record("m1", "payment.captured", "p1", Some("A-1"), 1000, "c1")]).await?;
+    until_order(&world, "A-1", "paid", "10", "0").await?;
+    sqlx::query("DELETE FROM orders WHERE reference = 'A-1'").execute(&world.postgres).await?;
+    let refund = record("m2", "refund.succeeded", "p1", None, 400, "re_1");
+    let unreadable = record("m3", "payment.captured", "p2", Some("A-2"), 1000, "c1");
+    let good = record("m4", "payment.captured", "p3", Some("A-3"), 1000, "c1");
+    world.publish("reconcile.0", &[&refund, &unreadable, &good]).await?;
+    until_order(&world, "A-3", "paid", "10", "0").await?;
+    assert_eq!(count(&world, "SELECT count(*) FROM parked_events").await?, 2);
+    insert_order(&world, "A-1", "10", "EUR").await?;
+    until_order(&world, "A-1", "partially_refunded", "10", "4").await?;
+    sqlx::query("UPDATE orders SET currency = 'EUR' WHERE reference = 'A-2'").execute(&world.postgres).await?;
+    until_order(&world, "A-2", "paid", "10", "0").await?;
+    running.stop().await?;
+    world.clean().await
+}
+
 /// Two reconcilers, the same events twice, shuffled, over few orders: the rows are those of the set of events.
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_reconcilers_give_the_rows_that_the_set_of_events_gives() -> Result<()> {

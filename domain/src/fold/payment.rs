@@ -152,6 +152,15 @@ impl Sums<'_> {
                 _ => {}
             }
         }
+        // A refund that was counted while pending, and then never happened.
+        for (transaction, failure) in self.facts.of_kind(Kind::RefundFailed) {
+            let pending = self.facts.get(Kind::RefundPending, transaction);
+            let counted = pending.filter(|pending| pending.first.at_ms <= total_at_ms);
+            let never = self.facts.get(Kind::Refunded, transaction).is_none();
+            if let (Some(counted), true) = (counted, never && failure.latest.at_ms > total_at_ms) {
+                refunded = refunded.saturating_sub(self.minor(failure.amount.or(counted.amount)));
+            }
+        }
         refunded.max(0)
     }
 

@@ -136,6 +136,31 @@ fn a_refund_reported_twice_counts_once() {
 }
 
 #[test]
+fn cumulative_figures_of_one_second_keep_the_larger() {
+    let refunds = [
+        at(Kind::CapturedTotal, 1, 1000, ""),
+        at(Kind::Refunded, 2, 500, "re_1"),
+        at(Kind::Refunded, 2, 500, "re_2"),
+        event(Kind::RefundedTotal, "first", 2000, 500),
+        event(Kind::RefundedTotal, "second", 2000, 1000),
+    ];
+    assert_eq!(order_of(&refunds).refunded, 1000);
+    assert_eq!(order_of(&refunds.iter().rev().cloned().collect::<Vec<_>>()).refunded, 1000);
+}
+
+#[test]
+fn a_refund_counted_while_pending_that_fails_is_given_back() {
+    let failed = [
+        at(Kind::CapturedTotal, 1, 1000, ""),
+        at(Kind::RefundPending, 2, 1000, "re_1"),
+        at(Kind::RefundedTotal, 2, 1000, ""),
+        at(Kind::RefundFailed, 9, 1000, "re_1"),
+    ];
+    let order = order_of(&failed);
+    assert_eq!((order.status, order.refunded), (OrderStatus::Paid, 0));
+}
+
+#[test]
 fn a_capture_that_fails_after_success_reopens_the_order() {
     let order = order_of(&[
         at(Kind::Authorized, 1, 1000, ""),

@@ -47,6 +47,9 @@ impl<'a> Draft<'a> {
         ] {
             text.as_deref().map_or(Ok(()), |text| check(text, what))?;
         }
+        if self.transaction.is_none() && self.kind.needs_transaction() {
+            return Err("missing transaction id".into());
+        }
         if self.amount.is_none() && self.kind.needs_amount() {
             return Err("missing amount".into());
         }

@@ -4,7 +4,8 @@
 //! {"type": "payment.captured", "timestamp": "2026-11-24T10:00:00Z",
 //!  "data": {"payment_id": "pay_1", "order_id": "A-1001", "amount": 1999, "currency": "EUR", "transaction_id": "cap_1"}}
 //! ```
-//! `amount` is an integer of minor units or a decimal string; `user_id`, `transaction_id` and `account` may be absent.
+//! `amount` is an integer of minor units or a decimal string; `user_id` and `account` may be absent, and `transaction_id`
+//! where the event is not about a capture, refund or dispute.
 
 use std::borrow::Cow;
 

@@ -158,10 +158,12 @@ async fn drain(
         if let Some(last) = collected.last().map(|delivery| delivery.delivery_tag) {
             let frames = collected.into_iter().map(|delivery| delivery.data).collect();
             let batch = Batch { shard, queue: queue.clone(), frames };
-            if handler.settle(batch).await.is_ok() {
-                // All up to the last: batches of a queue are settled one after another.
-                channel.basic_ack(last, BasicAckOptions { multiple: true }).await?;
+            if handler.settle(batch).await.is_err() {
+                // Nothing more from here: a later acknowledgement would take this batch with it.
+                return Ok(());
             }
+            // All up to the last: batches of a queue are settled one after another.
+            channel.basic_ack(last, BasicAckOptions { multiple: true }).await?;
         }
         if stopping {
             return Ok(());
