@@ -32,6 +32,9 @@ pub enum CassandraError {
     /// A statement cannot be prepared: the tables are not those of this version.
     #[error("cannot prepare a statement: {0}")]
     Prepare(#[from] PrepareError),
+    /// An answer has other columns than the tables of this version.
+    #[error("Cassandra's answer cannot be read: {0}")]
+    Answer(String),
 }
 
 /// Connects. Requests have `LOCAL_QUORUM` and are never repeated by the driver: who sends them knows better.

@@ -2,6 +2,7 @@
 //! relation between limits checked before anything starts.
 
 mod load;
+mod orders;
 mod secret;
 mod sources;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use load::{load, parse};
+pub use orders::{KeyType, Orders};
 pub use secret::Secret;
 pub use sources::{ConfiguredSource, SecretConfig, SourceConfig};
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub ingest: Ingest,
     pub writer: Writer,
     pub reconciler: Reconciler,
+    pub sweep: Sweep,
+    pub orders: Orders,
     pub sources: std::collections::BTreeMap<String, SourceConfig>,
 }
 
@@ -183,6 +187,22 @@ pub struct Reconciler {
     pub parked_poll_ms: u64,
     pub parked_break_after_ms: i64,
     pub project_payments: bool,
+    pub history_days: u32,
+}
+
+/// `[sweep]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Sweep {
+    pub enabled: bool,
+    pub recent_days: u32,
+    pub recent_every_minutes: u32,
+    pub older_days: u32,
+    pub older_every_hours: u32,
+    pub rows_per_second: u32,
+    pub settle_seconds: u32,
+    pub stale_authorization_days: u32,
 }
 
 impl Config {
@@ -226,6 +246,10 @@ impl Config {
             ("reconciler.workers", self.reconciler.workers),
             ("reconciler.prefetch_frames", usize::from(self.reconciler.prefetch_frames)),
             ("reconciler.flush_rows_max", self.reconciler.flush_rows_max),
+            ("reconciler.history_days", self.reconciler.history_days as usize),
+            ("sweep.recent_every_minutes", self.sweep.recent_every_minutes as usize),
+            ("sweep.older_every_hours", self.sweep.older_every_hours as usize),
+            ("sweep.rows_per_second", self.sweep.rows_per_second as usize),
             ("postgres.connections_max", self.postgres.connections_max as usize),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
@@ -269,6 +293,7 @@ impl Config {
                 return fail(format!("{key} must be 1 to 48 of a-z, 0-9 and _"));
             }
         }
+        self.orders.check()?;
         self.sources.iter().try_for_each(|(name, source)| source.check(name, &self.regions))
     }
 }

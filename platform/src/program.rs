@@ -36,16 +36,7 @@ where
         };
     }
     telemetry::init_logs(&config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers(&config)).enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(async {
-            let stop = CancellationToken::new();
-            tokio::spawn(cancel_on_signal(stop.clone()));
-            run(config, stop).await.map_err(|error| error.to_string())
-        }),
-        Err(error) => Err(format!("cannot start the runtime: {error}")),
-    };
-    match outcome {
+    match block_on(workers(&config), async |stop| run(config, stop).await.map_err(|error| error.to_string())) {
         Ok(()) => {
             tracing::info!("stopped");
             ExitCode::SUCCESS
@@ -55,6 +46,33 @@ where
             ExitCode::FAILURE
         }
     }
+}
+
+/// Loads the configuration and hands it to a command that people run by hand. Its own exit status is kept; when it
+/// cannot run, the error goes to standard error and the status is 2.
+pub fn command<F, E>(args: &ConfigArgs, run: F) -> ExitCode
+where
+    F: AsyncFnOnce(Config, CancellationToken) -> Result<ExitCode, E>,
+    E: std::fmt::Display,
+{
+    let outcome = load(args).map_err(|error| error.to_string()).and_then(|config| {
+        telemetry::init_logs(&config.log);
+        block_on(2, async |stop| run(config, stop).await.map_err(|error| error.to_string()))
+    });
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
+}
+
+/// Runs on a runtime of its own, with a token that SIGTERM or SIGINT cancels.
+fn block_on<T>(workers: usize, run: impl AsyncFnOnce(CancellationToken) -> Result<T, String>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    runtime.map_err(|error| format!("cannot start the runtime: {error}"))?.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::spawn(cancel_on_signal(stop.clone()));
+        run(stop).await
+    })
 }
 
 fn load(args: &ConfigArgs) -> Result<Config, ConfigError> {

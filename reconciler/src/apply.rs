@@ -1,12 +1,15 @@
 //! One transaction a batch: lock, fold, write, commit; tried again in halves after a conflict.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use platform::clock::now_us;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Acquire, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::plan::{Arrived, PaymentRow, Plan};
+use crate::breaks::{self, Break};
+use crate::orders::OrdersTable;
+use crate::plan::{Arrived, Known, OrderRow, PaymentRow, Plan};
 use crate::sql;
 
 /// What a committed transaction did.
@@ -14,12 +17,14 @@ use crate::sql;
 pub struct Applied {
     /// Payments whose view is to be written.
     pub payments: Vec<PaymentRow>,
-    /// Events merged.
-    pub applied: usize,
+    /// Events that were new to their payment.
+    pub news: usize,
     /// Events newly parked.
     pub parked: u64,
     /// Changes of status.
     pub transitions: usize,
+    /// Orders written: reference, the shop's word before, the word written.
+    pub orders: Vec<(String, String, Option<String>)>,
     /// For each event, in order, whether it was merged.
     pub merged: Vec<bool>,
 }
@@ -49,46 +54,133 @@ impl From<sqlx::Error> for ApplyError {
         match database.code().as_deref() {
             // serialization_failure, deadlock_detected, lock_not_available
             Some("40001" | "40P01" | "55P03") => Self::Conflict,
-            // data exceptions and integrity violations
-            Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Refused(error),
+            // data exceptions, integrity violations, and what the shop's triggers raise
+            Some(code) if ["22", "23", "P0"].iter().any(|class| code.starts_with(class)) => Self::Refused(error),
             _ => Self::Unavailable(error),
         }
     }
 }
 
-/// Applies events in one transaction.
-pub async fn apply(pool: &PgPool, events: &[Arrived<'_>]) -> Result<Applied, ApplyError> {
-    let mut tx = pool.begin().await?;
-    let applied = apply_in(&mut tx, events).await?;
-    tx.commit().await?;
-    Ok(applied)
+/// Postgres, and how the shop's orders lie in it.
+#[derive(Clone)]
+pub struct Books {
+    pub pool: PgPool,
+    pub orders: Arc<OrdersTable>,
 }
 
-/// Applies events within a transaction.
-async fn apply_in(tx: &mut PgConnection, events: &[Arrived<'_>]) -> Result<Applied, ApplyError> {
-    let ids: BTreeSet<Uuid> = events.iter().map(|arrived| arrived.event.payment_id).collect();
-    let ids: Vec<Uuid> = ids.into_iter().collect();
-    let named: BTreeSet<&str> = events.iter().filter_map(|arrived| arrived.event.order_ref.as_deref()).collect();
-    let named: Vec<&str> = named.into_iter().collect();
+/// What to do with an order's row that the shop's own constraints refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusals {
+    /// The transaction fails: a smaller one may show which row it is.
+    Fail,
+    /// The row stays as it is and a break is opened; the payment is merged.
+    Report,
+}
 
-    let orders = sql::lock_orders(tx, &named, &ids).await?;
-    let locked: Vec<&str> = orders.keys().map(String::as_str).collect();
-    let payments = sql::read_payments(tx, &ids, &locked).await?;
-    let plan = Plan::of(events, payments, &orders, now_us());
-    if sql::write_payments(tx, &plan.payments).await? != plan.payments.len() as u64 {
-        // Another transaction wrote one of them first: what was folded here lacks its events.
-        return Err(ApplyError::Conflict);
+impl Books {
+    /// Applies events in one transaction.
+    pub async fn apply(&self, events: &[Arrived<'_>]) -> Result<Applied, ApplyError> {
+        self.commit(events, &[], Refusals::Fail).await
     }
-    let transitions = sql::write_orders(tx, &plan.orders, &orders).await?;
-    sql::write_differences(tx, &plan.differences, &plan.examined).await?;
-    let parked = sql::park(tx, &plan.parked).await?;
-    let merged = events.iter().map(|event| !plan.parked.iter().any(|parked| std::ptr::eq(*parked, event))).collect();
-    let changed = plan.payments.into_iter().map(|(row, _)| row);
-    Ok(Applied {
-        payments: changed.chain(plan.unchanged).collect(),
-        applied: plan.applied.len(),
-        parked,
-        transitions,
-        merged,
-    })
+
+    /// [`Books::apply`] for one event whose order's row may be refused.
+    pub async fn apply_refused(&self, event: &Arrived<'_>) -> Result<Applied, ApplyError> {
+        self.commit(std::slice::from_ref(event), &[], Refusals::Report).await
+    }
+
+    /// Brings orders in line with their payments.
+    pub async fn examine(&self, orders: &[&str]) -> Result<Applied, ApplyError> {
+        self.commit(&[], orders, if orders.len() == 1 { Refusals::Report } else { Refusals::Fail }).await
+    }
+
+    /// What [`Books::apply`] would do; nothing is written.
+    pub async fn preview(&self, events: &[Arrived<'_>]) -> Result<Applied, ApplyError> {
+        let mut tx = self.pool.begin().await?;
+        let applied = self.apply_in(&mut tx, events, &[], Refusals::Fail).await?;
+        tx.rollback().await?;
+        Ok(applied)
+    }
+
+    async fn commit(
+        &self,
+        events: &[Arrived<'_>],
+        examine: &[&str],
+        refusals: Refusals,
+    ) -> Result<Applied, ApplyError> {
+        let mut tx = self.pool.begin().await?;
+        let applied = self.apply_in(&mut tx, events, examine, refusals).await?;
+        tx.commit().await?;
+        Ok(applied)
+    }
+
+    async fn apply_in(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Arrived<'_>],
+        examine: &[&str],
+        refusals: Refusals,
+    ) -> Result<Applied, ApplyError> {
+        let ids: BTreeSet<Uuid> = events.iter().map(|arrived| arrived.event.payment_id).collect();
+        let ids: Vec<Uuid> = ids.into_iter().collect();
+        let named = events.iter().filter_map(|arrived| arrived.event.order_ref.as_deref());
+        let named: BTreeSet<&str> = named.chain(examine.iter().copied()).collect();
+        let named: Vec<&str> = named.into_iter().collect();
+
+        let orders = self.orders.lock(tx, &named, &ids).await?;
+        let locked: Vec<&str> = orders.keys().map(String::as_str).collect();
+        let payments = sql::read_payments(tx, &ids, &locked).await?;
+        let known = Known { payments, orders: &orders, examine, words: self.orders.words() };
+        let mut plan = Plan::of(events, known, now_us());
+        if sql::write_payments(tx, &plan.payments).await? != plan.payments.len() as u64 {
+            // Another transaction wrote one of them first: what was folded here lacks its events.
+            return Err(ApplyError::Conflict);
+        }
+        self.write_orders(tx, &mut plan, &orders, refusals).await?;
+        let transitions = sql::write_transitions(tx, &plan.orders).await?;
+        let examined: Vec<&str> = plan.examined.iter().map(String::as_str).collect();
+        breaks::write(tx, &plan.breaks, &breaks::of_orders(), &examined).await?;
+        breaks::write(tx, &plan.conflicts, &[], &[]).await?;
+        let parked = sql::park(tx, &plan.parked).await?;
+        let changed = plan.payments.into_iter().map(|(row, _)| row);
+        Ok(Applied {
+            payments: changed.chain(plan.unchanged).collect(),
+            news: plan.news,
+            parked,
+            transitions,
+            orders: plan.orders.into_iter().map(|change| (change.reference, change.from_status, change.word)).collect(),
+            merged: plan.merged,
+        })
+    }
+
+    async fn write_orders(
+        &self,
+        tx: &mut PgConnection,
+        plan: &mut Plan<'_, '_>,
+        orders: &BTreeMap<String, OrderRow>,
+        refusals: Refusals,
+    ) -> Result<(), ApplyError> {
+        if plan.orders.is_empty() {
+            return Ok(());
+        }
+        if refusals == Refusals::Fail {
+            return Ok(self.orders.write(tx, &plan.orders, orders).await?);
+        }
+        let mut savepoint = tx.begin().await?;
+        match self.orders.write(&mut savepoint, &plan.orders, orders).await.map_err(ApplyError::from) {
+            Ok(()) => savepoint.commit().await?,
+            Err(ApplyError::Refused(error)) => {
+                savepoint.rollback().await?;
+                let refused = plan.orders.drain(..).map(|change| Break {
+                    kind: breaks::STATUS,
+                    subject: change.reference.clone(),
+                    order_ref: Some(change.reference),
+                    detail: format!("the order's row refuses {}: {error}", change.order.status.as_str()),
+                    ..Break::default()
+                });
+                plan.breaks.extend(refused);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
 }

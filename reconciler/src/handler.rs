@@ -9,11 +9,10 @@ use platform::clock::{now_ms, seconds_between};
 use platform::dead_letters::DeadLetters;
 use platform::retry::{Backoff, Stopped};
 use scylla::client::session::Session;
-use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{Applied, ApplyError, apply};
+use crate::apply::{Applied, ApplyError, Books};
 use crate::metrics::Metrics;
 use crate::plan::Arrived;
 use crate::project::Projection;
@@ -21,7 +20,7 @@ use crate::project::Projection;
 /// What the reconciler does with its frames.
 #[derive(Clone)]
 pub struct ReconcileHandler {
-    pub pool: PgPool,
+    pub books: Books,
     pub session: Arc<Session>,
     pub dead_letters: Arc<DeadLetters>,
     pub projection: Option<Arc<Projection>>,
@@ -67,8 +66,10 @@ impl Handler for ReconcileHandler {
 }
 
 impl ReconcileHandler {
-    /// Applies events in as few transactions as conflicts and refused values allow.
-    async fn apply_all(&self, queue: &str, events: &[Arrived<'_>]) -> Result<(), Stopped> {
+    /// Applies events in as few transactions as conflicts and refused values allow; returns what each did. `origin`
+    /// is the queue, or the command, that the events come from.
+    pub async fn apply_all(&self, origin: &str, events: &[Arrived<'_>]) -> Result<Vec<Applied>, Stopped> {
+        let mut done = Vec::new();
         let mut waiting = vec![events];
         let mut backoff = Backoff::for_services();
         while let Some(events) = waiting.pop() {
@@ -76,11 +77,11 @@ impl ReconcileHandler {
                 continue;
             }
             let started = Instant::now();
-            match apply(&self.pool, events).await {
+            match self.books.apply(events).await {
                 Ok(applied) => {
                     self.metrics.transaction_seconds.record(started.elapsed());
                     self.metrics.transaction_size.record(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
-                    self.finish(applied).await?;
+                    done.push(self.finish(applied).await?);
                     backoff = Backoff::for_services();
                 }
                 Err(ApplyError::Unavailable(error)) => {
@@ -89,7 +90,16 @@ impl ReconcileHandler {
                     backoff.pause(&self.give_up).await?;
                 }
                 Err(ApplyError::Refused(error)) if events.len() == 1 => {
-                    self.dead_letter(queue, events[0].raw, &error.to_string()).await?;
+                    match self.books.apply_refused(&events[0]).await {
+                        Ok(applied) => done.push(self.finish(applied).await?),
+                        Err(ApplyError::Refused(_)) => {
+                            self.dead_letter(origin, events[0].raw, &error.to_string()).await?
+                        }
+                        Err(_) => {
+                            waiting.push(events);
+                            backoff.pause(&self.give_up).await?;
+                        }
+                    }
                 }
                 // Halves: a conflict is less likely to meet, and a refused value ends up alone.
                 Err(ApplyError::Conflict | ApplyError::Refused(_)) => {
@@ -100,12 +110,12 @@ impl ReconcileHandler {
                 }
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     /// What follows a commit: counts, the shop's view, another look at what was parked.
-    pub async fn finish(&self, applied: Applied) -> Result<(), Stopped> {
-        self.metrics.applied.increment(applied.applied as u64);
+    pub async fn finish(&self, applied: Applied) -> Result<Applied, Stopped> {
+        self.metrics.applied.increment(applied.merged.iter().filter(|merged| **merged).count() as u64);
         self.metrics.parked_total.increment(applied.parked);
         self.metrics.transitions.increment(applied.transitions as u64);
         if applied.parked > 0 {
@@ -116,7 +126,7 @@ impl ReconcileHandler {
             projection.write(&self.session, &applied.payments, &self.give_up).await?;
             self.metrics.projection_seconds.record(started.elapsed());
         }
-        Ok(())
+        Ok(applied)
     }
 
     async fn dead_letter(&self, queue: &str, raw: &[u8], reason: &str) -> Result<(), Stopped> {

@@ -2,19 +2,26 @@
 //! shop's view, and only then acknowledge.
 
 mod apply;
+mod archive;
+mod breaks;
+mod commands;
+mod growth;
 mod handler;
 mod metrics;
 mod migrate;
+mod orders;
 mod parked;
 mod plan;
 mod project;
+mod replay;
 mod sql;
+mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use platform::amqp::{Collect, Stage, Subscription, consume};
-use platform::cassandra;
+use platform::cassandra::{self, CassandraError};
 use platform::config::Config;
 use platform::dead_letters::DeadLetters;
 use platform::http::ServeError;
@@ -26,9 +33,15 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::apply::Books;
+use crate::archive::Archive;
 use crate::handler::ReconcileHandler;
 use crate::metrics::Metrics;
+use crate::orders::{OrdersError, OrdersTable};
 use crate::project::Projection;
+use crate::sweep::Sweeper;
+
+pub use commands::Command;
 
 /// Why the reconciler cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -36,36 +49,65 @@ pub enum ReconcilerError {
     /// The internal listener cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// `postgres.url` is not a URL.
-    #[error("postgres.url cannot be used: {0}")]
+    /// `postgres.url` is not a URL, or Postgres does not answer.
+    #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),
+    /// Cassandra does not answer.
+    #[error(transparent)]
+    Cassandra(Box<CassandraError>),
+    /// The mapped table of orders is not as the configuration says.
+    #[error("{0}")]
+    Orders(String),
+    /// Tollgate's tables are those of another version.
+    #[error(
+        "Tollgate's tables in Postgres are those of another version ({0}); drop payments, parked_events, breaks, \
+         closed_breaks, transitions, sweeps and _sqlx_migrations (not orders), and build them again with \
+         `reconciler replay`"
+    )]
+    Schema(String),
+}
+
+impl ReconcilerError {
+    /// Whether waiting helps.
+    fn is_temporary(&self) -> bool {
+        matches!(self, Self::Postgres(_) | Self::Cassandra(_))
+    }
+}
+
+impl From<CassandraError> for ReconcilerError {
+    fn from(error: CassandraError) -> Self {
+        Self::Cassandra(Box::new(error))
+    }
+}
+
+impl From<OrdersError> for ReconcilerError {
+    fn from(error: OrdersError) -> Self {
+        match error {
+            OrdersError::Mapping(message) => Self::Orders(message),
+            OrdersError::Postgres(error) => Self::Postgres(error),
+        }
+    }
 }
 
 /// Runs the reconciler until `stop`; batches under way are then finished.
 ///
 /// # Errors
-/// When the configuration or the internal listener cannot be used. Services that are away are waited for.
+/// When the configuration, the mapped tables or the internal listener cannot be used. Services that are away are waited
+/// for.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ReconcilerError> {
     let readiness = Readiness::of(&["rabbitmq_consumer", "postgres", "cassandra"]);
     telemetry::serve_internal(config.reconciler.internal_listen, readiness.clone(), stop.clone()).await?;
-    let pool = postgres::pool(&config.postgres, Duration::from_millis(config.reconciler.lock_timeout_ms))?;
-    if !migrate_when_ready(&pool, &config, &stop).await {
-        return Ok(());
-    }
-    let Some((session, dead_letters, projection)) = connect_when_ready(&config, &stop).await else { return Ok(()) };
     let give_up = give_up_after(&stop);
-    let session = Arc::new(session);
-    let handler = ReconcileHandler {
-        pool: pool.clone(),
-        session: Arc::clone(&session),
-        dead_letters: Arc::new(dead_letters),
-        projection: projection.map(Arc::new),
-        metrics: Arc::new(Metrics::new()),
-        parked: Arc::new(Notify::new()),
-        give_up: give_up.clone(),
-    };
-    tokio::spawn(watch(pool, session, readiness.clone(), give_up.clone()));
-    let poller = tokio::spawn(parked::poll(handler.clone(), config.reconciler.clone(), stop.clone()));
+    let Some((handler, archive)) = open_when_ready(&config, &stop, &give_up).await? else { return Ok(()) };
+    let pool = handler.books.pool.clone();
+    tokio::spawn(watch(pool.clone(), Arc::clone(&handler.session), readiness.clone(), give_up.clone()));
+    let mut beside = tokio::task::JoinSet::new();
+    beside.spawn(parked::poll(handler.clone(), config.reconciler.clone(), stop.clone()));
+    beside.spawn(growth::keep(pool, config.reconciler.history_days, stop.clone()));
+    if config.sweep.enabled {
+        let sweeper = Sweeper::new(handler.clone(), Arc::new(archive), &config, stop.clone());
+        beside.spawn(sweeper.keep(config.regions.clone()));
+    }
     let collect = Collect {
         prefetch: config.reconciler.prefetch_frames,
         flush: Duration::from_millis(config.reconciler.flush_ms),
@@ -73,47 +115,61 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Reconcil
     };
     let subscription = Subscription { name: "tollgate reconciler", stage: Stage::Reconcile, dead: false, collect };
     consume(&config.rabbitmq, subscription, handler, &readiness, &stop).await;
-    let _ended = poller.await;
+    let _ended = beside.join_all().await;
     give_up.cancel();
     Ok(())
 }
 
-/// Brings Tollgate's tables up to date; tries until it succeeds (true) or `stop`.
-async fn migrate_when_ready(pool: &PgPool, config: &Config, stop: &CancellationToken) -> bool {
+/// [`open`], tried until it succeeds or `stop` (none).
+async fn open_when_ready(
+    config: &Config,
+    stop: &CancellationToken,
+    give_up: &CancellationToken,
+) -> Result<Option<(ReconcileHandler, Archive)>, ReconcilerError> {
     let mut backoff = Backoff::for_services();
     loop {
-        match migrate::run(pool, &config.postgres.schema).await {
-            Ok(()) => return true,
-            Err(error) => tracing::warn!(%error, "postgres is not ready; trying again"),
+        let opened = async {
+            let handler = open(config, give_up.clone()).await?;
+            let archive = Archive::new(&handler.session, &config.cassandra).await?;
+            Ok::<_, ReconcilerError>((handler, archive))
+        };
+        match opened.await {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(error) if error.is_temporary() => tracing::warn!(%error, "not ready; trying again"),
+            Err(error) => return Err(error),
         }
         if backoff.pause(stop).await.is_err() {
-            return false;
+            return Ok(None);
         }
     }
 }
 
-async fn connect_when_ready(
-    config: &Config,
-    stop: &CancellationToken,
-) -> Option<(Session, DeadLetters, Option<Projection>)> {
-    let mut backoff = Backoff::for_services();
-    loop {
-        let connected = async {
-            let session = cassandra::connect(&config.cassandra).await?;
-            cassandra::create_schema(&session, &config.cassandra).await?;
-            let dead_letters = DeadLetters::new(&session, &config.cassandra, Stage::Reconcile).await?;
-            let projection = match config.reconciler.project_payments {
-                true => Some(Projection::new(&session, &config.cassandra).await?),
-                false => None,
-            };
-            Ok::<_, cassandra::CassandraError>((session, dead_letters, projection))
-        };
-        match connected.await {
-            Ok(connected) => return Some(connected),
-            Err(error) => tracing::warn!(%error, "cassandra is not ready; trying again"),
-        }
-        backoff.pause(stop).await.ok()?;
-    }
+/// Reaches both databases, brings Tollgate's tables up to date and checks the shop's.
+async fn open(config: &Config, give_up: CancellationToken) -> Result<ReconcileHandler, ReconcilerError> {
+    let pool = postgres::pool(&config.postgres, Duration::from_millis(config.reconciler.lock_timeout_ms))?;
+    migrate::run(&pool, &config.postgres.schema).await.map_err(|error| match error {
+        sqlx::Error::Migrate(error) if migrate::is_other_version(&error) => ReconcilerError::Schema(error.to_string()),
+        error => error.into(),
+    })?;
+    growth::maintain(&pool, config.reconciler.history_days).await?;
+    let orders = OrdersTable::new(config);
+    orders.prepare(&pool).await?;
+    let session = cassandra::connect(&config.cassandra).await?;
+    cassandra::create_schema(&session, &config.cassandra).await?;
+    let dead_letters = DeadLetters::new(&session, &config.cassandra, Stage::Reconcile).await?;
+    let projection = match config.reconciler.project_payments {
+        true => Some(Arc::new(Projection::new(&session, &config.cassandra).await?)),
+        false => None,
+    };
+    Ok(ReconcileHandler {
+        books: Books { pool, orders: Arc::new(orders) },
+        session: Arc::new(session),
+        dead_letters: Arc::new(dead_letters),
+        projection,
+        metrics: Arc::new(Metrics::new()),
+        parked: Arc::new(Notify::new()),
+        give_up,
+    })
 }
 
 /// Asks both databases once a second whether they answer.

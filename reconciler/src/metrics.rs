@@ -4,8 +4,8 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-/// Kinds of breaks, for gauges that exist before the first break.
-const BREAKS: [&str; 3] = ["amount", "currency", "unknown_order"];
+use crate::breaks;
+use crate::sweep::Tally;
 
 /// The reconciler's metrics.
 pub struct Metrics {
@@ -32,6 +32,9 @@ pub struct Metrics {
     /// Age of the event that waits longest.
     pub parked_age: Gauge,
     breaks: Vec<(&'static str, Gauge)>,
+    sweeps: Counter,
+    swept_events: Counter,
+    sweep_found: [Counter; 4],
 }
 
 impl Metrics {
@@ -56,6 +59,9 @@ impl Metrics {
         describe_gauge!("tollgate_reconciler_parked", "Events that wait for their order or payment.");
         describe_gauge!("tollgate_reconciler_parked_age_seconds", "Age of the parked event that waits longest.");
         describe_gauge!("tollgate_reconciler_breaks", "Open differences, by kind.");
+        describe_counter!("tollgate_reconciler_sweep_lanes_total", "Lanes of days that a sweep finished.");
+        describe_counter!("tollgate_reconciler_sweep_events_total", "Events that sweeps compared.");
+        describe_counter!("tollgate_reconciler_sweep_found_total", "Differences that sweeps found, by what they are.");
         Self {
             applied: counter!("tollgate_reconciler_events_total", "outcome" => "applied"),
             parked_total: counter!("tollgate_reconciler_events_total", "outcome" => "parked"),
@@ -68,8 +74,20 @@ impl Metrics {
             projection_seconds: histogram!("tollgate_reconciler_projection_seconds"),
             parked: gauge!("tollgate_reconciler_parked"),
             parked_age: gauge!("tollgate_reconciler_parked_age_seconds"),
-            breaks: BREAKS.map(|kind| (kind, gauge!("tollgate_reconciler_breaks", "kind" => kind))).into(),
+            sweeps: counter!("tollgate_reconciler_sweep_lanes_total"),
+            swept_events: counter!("tollgate_reconciler_sweep_events_total"),
+            sweep_found: ["event", "order", "view_row", "break"]
+                .map(|found| counter!("tollgate_reconciler_sweep_found_total", "found" => found)),
+            breaks: breaks::KINDS.map(|kind| (kind, gauge!("tollgate_reconciler_breaks", "kind" => kind))).into(),
         }
+    }
+
+    /// Counts a finished lane of a sweep.
+    pub fn swept(&self, tally: &Tally) {
+        self.sweeps.increment(1);
+        self.swept_events.increment(tally.events);
+        let found = [tally.missed_events, tally.orders, tally.view_rows, tally.breaks];
+        self.sweep_found.iter().zip(found).for_each(|(counter, count)| counter.increment(count));
     }
 
     /// Sets the open breaks by kind; a kind that is not listed has none.

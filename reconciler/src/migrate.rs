@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use platform::postgres::create_schema;
 use sqlx::PgPool;
 use sqlx::SqlStr;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgPoolOptions;
 
 const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "tollgate", include_str!("../../schema/postgres/0001_tollgate.sql"))];
@@ -23,4 +23,9 @@ pub async fn run(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
     let outcome = migrator.run(&single).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)));
     single.close().await;
     outcome
+}
+
+/// Whether the tables were made by another version than this, which waiting does not mend.
+pub fn is_other_version(error: &MigrateError) -> bool {
+    matches!(error, MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_) | MigrateError::Dirty(_))
 }

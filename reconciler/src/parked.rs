@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use domain::frame::Record;
 use platform::config::Reconciler;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::apply::{ApplyError, apply};
+use crate::apply::ApplyError;
+use crate::breaks::MISSING_ORDER;
 use crate::handler::ReconcileHandler;
 use crate::plan::Arrived;
 
@@ -52,22 +53,22 @@ pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: Cancellat
 
 /// Walks all parked events whose order or payment is known by now; returns whether any was merged, so that others may
 /// be by now. One that still cannot be merged holds up none behind it.
-async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
+pub async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
+    let select = format!(
+        "SELECT event_id, content_hash, record FROM parked_events p WHERE (event_id, content_hash) > ($1, $2) \
+         AND ({} OR EXISTS (SELECT FROM payments y WHERE y.payment_id = p.payment_id)) \
+         ORDER BY event_id, content_hash LIMIT $3",
+        handler.books.orders.known("p.order_ref")
+    );
     let mut progress = false;
     let mut after: (Uuid, Vec<u8>) = (Uuid::nil(), Vec::new());
     loop {
-        let rows = sqlx::query(
-            "SELECT event_id, content_hash, record FROM parked_events p \
-             WHERE (event_id, content_hash) > ($1, $2) \
-             AND (EXISTS (SELECT FROM orders o WHERE o.reference = p.order_ref) \
-                  OR EXISTS (SELECT FROM payments y WHERE y.payment_id = p.payment_id)) \
-             ORDER BY event_id, content_hash LIMIT $3",
-        )
-        .bind(after.0)
-        .bind(&after.1)
-        .bind(BATCH_MAX)
-        .fetch_all(&handler.pool)
-        .await?;
+        let rows = sqlx::query(AssertSqlSafe(select.clone()))
+            .bind(after.0)
+            .bind(&after.1)
+            .bind(BATCH_MAX)
+            .fetch_all(&handler.books.pool)
+            .await?;
         let Some(last) = rows.last() else { return Ok(progress) };
         after = (last.try_get(0)?, last.try_get(1)?);
         let mut events = Vec::with_capacity(rows.len());
@@ -84,13 +85,16 @@ async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
 
 /// Applies parked events; in halves where a conflict or a refused value stops them all.
 async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bool, ApplyError> {
-    let mut applied = match apply(&handler.pool, events).await {
+    let mut applied = match handler.books.apply(events).await {
         Ok(applied) => applied,
         Err(ApplyError::Unavailable(error)) => return Err(ApplyError::Unavailable(error)),
-        Err(error) if events.len() <= 1 => {
-            tracing::warn!(?error, "a parked event was not applied");
-            return Ok(false);
-        }
+        Err(error) if events.len() <= 1 => match (error, events.first()) {
+            (ApplyError::Refused(_), Some(event)) => handler.books.apply_refused(event).await?,
+            (error, _) => {
+                tracing::warn!(?error, "a parked event was not applied");
+                return Ok(false);
+            }
+        },
         Err(_) => {
             let (first, second) = events.split_at(events.len() / 2);
             let first = Box::pin(unpark(handler, first)).await?;
@@ -109,32 +113,34 @@ async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bo
     )
     .bind(settled.iter().map(|event| event.event_id).collect::<Vec<_>>())
     .bind(settled.iter().map(|event| &event.content_hash.0[..]).collect::<Vec<_>>())
-    .execute(&handler.pool)
+    .execute(&handler.books.pool)
     .await?;
     Ok(true)
 }
 
 /// Opens and closes breaks for events that wait long, and sets the gauges.
 async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), ApplyError> {
-    let mut tx = handler.pool.begin().await?;
+    let mut tx = handler.books.pool.begin().await?;
     sqlx::query(
-        "INSERT INTO breaks (kind, subject, detail) \
-         SELECT 'unknown_order', coalesce(order_ref, payment_id::text), \
+        "INSERT INTO breaks (kind, subject, order_ref, payment_id, detail) \
+         SELECT $2, coalesce(order_ref, payment_id::text), min(order_ref), (array_agg(payment_id))[1], \
                 count(*) || ' parked events since ' || min(parked_at) FROM parked_events \
-         WHERE parked_at < now() - $1 * interval '1 millisecond' GROUP BY 2 \
-         ON CONFLICT (kind, subject) DO UPDATE \
-         SET first_seen = now(), last_seen = now(), detail = excluded.detail, closed_at = NULL \
-         WHERE breaks.closed_at IS NOT NULL",
+         WHERE parked_at < now() - $1 * interval '1 millisecond' GROUP BY coalesce(order_ref, payment_id::text) \
+         ON CONFLICT (kind, subject) DO NOTHING",
     )
     .bind(break_after_ms)
+    .bind(MISSING_ORDER)
     .execute(&mut *tx)
     .await?;
-    sqlx::query(
-        "UPDATE breaks b SET closed_at = now() WHERE closed_at IS NULL AND kind = 'unknown_order' \
-         AND NOT EXISTS (SELECT FROM parked_events p WHERE coalesce(p.order_ref, p.payment_id::text) = b.subject)",
-    )
-    .execute(&mut *tx)
-    .await?;
+    // One that the sweep opened, for payments whose order was deleted, ends when the order is there again.
+    let close = format!(
+        "WITH gone AS (DELETE FROM breaks b WHERE kind = $1 \
+             AND NOT EXISTS (SELECT FROM parked_events p WHERE coalesce(p.order_ref, p.payment_id::text) = b.subject) \
+             AND ({} OR NOT EXISTS (SELECT FROM payments y WHERE y.order_ref = b.subject)) RETURNING b.*) \
+         INSERT INTO closed_breaks SELECT gone.*, now() FROM gone",
+        handler.books.orders.known("b.subject")
+    );
+    sqlx::query(AssertSqlSafe(close)).bind(MISSING_ORDER).execute(&mut *tx).await?;
     let row = sqlx::query(
         "SELECT count(*), coalesce(extract(epoch FROM now() - min(parked_at)), 0)::float8 FROM parked_events",
     )
@@ -143,7 +149,7 @@ async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), A
     let count: i64 = row.try_get(0)?;
     handler.metrics.parked.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
     handler.metrics.parked_age.set(row.try_get::<f64, _>(1)?);
-    let open = sqlx::query("SELECT kind, count(*) FROM breaks WHERE closed_at IS NULL GROUP BY kind")
+    let open = sqlx::query("SELECT kind, count(*) FROM breaks WHERE resolved_at IS NULL GROUP BY kind")
         .fetch_all(&mut *tx)
         .await?;
     let open: Result<Vec<(String, i64)>, sqlx::Error> =

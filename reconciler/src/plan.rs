@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use domain::PaymentEvent;
 use domain::fold::{Facts, Order, Payment, Terms, Version};
+use domain::partition::day_of;
+use platform::config::Orders;
 use uuid::Uuid;
+
+use crate::breaks::{self, Break};
+use crate::orders::settle_status;
 
 /// An event with the raw record it came in.
 #[derive(Debug)]
@@ -29,13 +34,14 @@ pub struct PaymentRow {
     pub version: i64,
 }
 
-/// An order's row, locked.
+/// An order's row.
 #[derive(Debug, Clone)]
 pub struct OrderRow {
     pub terms: Terms,
+    /// The shop's word; empty where the table has none.
     pub status: String,
-    /// Minor units: paid, refunded, disputed.
-    pub amounts: [i64; 3],
+    /// Minor units: paid, refunded, disputed; none where the table has no such column.
+    pub amounts: [Option<i64>; 3],
 }
 
 /// An order's new status and amounts.
@@ -43,8 +49,10 @@ pub struct OrderRow {
 pub struct OrderChange {
     pub reference: String,
     pub from_status: String,
+    /// The shop's word to write, if its own is to be replaced.
+    pub word: Option<String>,
     pub order: Order,
-    /// The latest event of the batch that concerns the order.
+    /// The latest event that concerns the order.
     pub cause: Uuid,
 }
 
@@ -57,35 +65,49 @@ pub struct Plan<'e, 'a> {
     pub unchanged: Vec<PaymentRow>,
     /// Orders whose status or amounts change.
     pub orders: Vec<OrderChange>,
-    /// Open differences: kind, order, detail.
-    pub differences: Vec<(&'static str, String, String)>,
+    /// Differences of the orders looked at.
+    pub breaks: Vec<Break>,
+    /// Events that came before with another content; nothing closes these but a person.
+    pub conflicts: Vec<Break>,
     /// Orders whose differences were looked at; others of theirs are closed.
     pub examined: Vec<String>,
     /// Events whose order is not known.
     pub parked: Vec<&'e Arrived<'a>>,
-    /// Events merged.
-    pub applied: Vec<&'e Arrived<'a>>,
+    /// For each event, in order, whether it was merged.
+    pub merged: Vec<bool>,
+    /// Events that were new to their payment.
+    pub news: usize,
+}
+
+/// What a plan is made of, besides events.
+pub struct Known<'k> {
+    /// Every payment that an event names or that belongs to one of `orders`.
+    pub payments: HashMap<Uuid, PaymentRow>,
+    /// The orders concerned, locked if the plan is to be written.
+    pub orders: &'k BTreeMap<String, OrderRow>,
+    /// Orders to look at although no event names them.
+    pub examine: &'k [&'k str],
+    /// The shop's words.
+    pub words: &'k Orders,
 }
 
 impl<'e, 'a> Plan<'e, 'a> {
-    /// Decides. `payments` holds every payment that an event names or that belongs to one of `orders`, which are
-    /// locked.
-    pub fn of(
-        events: &'e [Arrived<'a>],
-        mut payments: HashMap<Uuid, PaymentRow>,
-        orders: &BTreeMap<String, OrderRow>,
-        now_us: i64,
-    ) -> Self {
-        let mut plan = Self::default();
+    /// Decides.
+    pub fn of(events: &'e [Arrived<'a>], known: Known<'_>, now_us: i64) -> Self {
+        let Known { mut payments, orders, examine, words } = known;
+        let mut plan = Self { merged: vec![false; events.len()], ..Self::default() };
         let mut expected: HashMap<Uuid, i64> = HashMap::new();
         let mut seen = BTreeSet::new();
-        let mut touched: BTreeMap<String, Version> = BTreeMap::new();
+        let mut touched: BTreeMap<String, Option<Version>> =
+            examine.iter().map(|reference| ((*reference).to_owned(), None)).collect();
         // Those that name an order first: others of the same payment find it through them.
-        let (naming, others): (Vec<_>, Vec<_>) = events.iter().partition(|arrived| arrived.event.order_ref.is_some());
-        for arrived in naming.into_iter().chain(others) {
+        let (naming, others): (Vec<_>, Vec<_>) =
+            events.iter().enumerate().partition(|(_, arrived)| arrived.event.order_ref.is_some());
+        for (index, arrived) in naming.into_iter().chain(others) {
             let event = &arrived.event;
             let known = payments.get(&event.payment_id);
             let mut facts = known.map(|row| row.facts.clone()).unwrap_or_default();
+            let conflict = contradicts(&facts, event);
             let changed = facts.merge(event);
             let Some(order_ref) = facts.order.as_ref().map(|named| named.text.clone()) else {
                 plan.parked.push(arrived);
@@ -97,14 +119,18 @@ impl<'e, 'a> Plan<'e, 'a> {
                 plan.parked.push(arrived);
                 continue;
             }
-            plan.applied.push(arrived);
+            plan.merged[index] = true;
             seen.insert(event.payment_id);
+            if conflict {
+                plan.conflicts.push(conflicting(event));
+            }
             // A payment that moves to another order changes both.
             for reference in known.map(|row| row.order_ref.clone()).into_iter().chain([order_ref.clone()]) {
-                let version = Version::of(event);
+                let version = Some(Version::of(event));
                 touched.entry(reference).and_modify(|latest| *latest = version.max(*latest)).or_insert(version);
             }
             if changed {
+                plan.news += 1;
                 let row = payments.entry(event.payment_id).or_insert_with(|| PaymentRow::new(event));
                 let before = *expected.entry(event.payment_id).or_insert(row.version);
                 row.version = now_us.max(before + 1);
@@ -112,14 +138,14 @@ impl<'e, 'a> Plan<'e, 'a> {
                 row.facts = facts;
             }
         }
-        let mut by_order: BTreeMap<&str, Vec<Payment>> = BTreeMap::new();
+        let mut by_order: BTreeMap<&str, Vec<&PaymentRow>> = BTreeMap::new();
         for row in payments.values().filter(|row| touched.contains_key(&row.order_ref)) {
-            by_order.entry(&row.order_ref).or_default().push(Payment::of(&row.facts));
+            by_order.entry(&row.order_ref).or_default().push(row);
         }
-        for (reference, cause) in touched {
-            if let Some(row) = orders.get(&reference) {
-                let order = Order::of(row.terms, by_order.get(reference.as_str()).into_iter().flatten());
-                plan.settle_order(reference, row, order, cause.event_id);
+        for (reference, cause) in &touched {
+            if let Some(row) = orders.get(reference) {
+                let rows = by_order.get(reference.as_str()).map(Vec::as_slice).unwrap_or_default();
+                plan.settle_order(reference, row, rows, *cause, words);
             }
         }
         for id in seen {
@@ -132,20 +158,68 @@ impl<'e, 'a> Plan<'e, 'a> {
         plan
     }
 
-    fn settle_order(&mut self, reference: String, row: &OrderRow, order: Order, cause: Uuid) {
+    fn settle_order(
+        &mut self,
+        reference: &str,
+        row: &OrderRow,
+        payments: &[&PaymentRow],
+        cause: Option<Version>,
+        words: &Orders,
+    ) {
+        let folded: Vec<Payment> = payments.iter().map(|payment| Payment::of(&payment.facts)).collect();
+        let order = Order::of(row.terms, &folded);
+        let currency = row.terms.total.currency;
+        let place = Break {
+            subject: reference.to_owned(),
+            order_ref: Some(reference.to_owned()),
+            payment_id: payments.first().map(|payment| payment.payment_id),
+            region: payments.first().map(|payment| payment.region.clone()),
+            day: payments.first().map(|payment| payment.day()),
+            currency: Some(currency.as_str().to_owned()),
+            ..Break::default()
+        };
         for difference in &order.differences {
-            let detail = format!(
-                "total {} {}, paid {} minor units",
-                row.terms.total.to_decimal(),
-                row.terms.total.currency.as_str(),
-                order.paid
-            );
-            self.differences.push((difference.as_str(), reference.clone(), detail));
+            let detail = format!("expected {} and found {}, minor units", difference.expected, difference.actual);
+            let amounts = (Some(difference.expected), Some(difference.actual));
+            let kind = difference.kind.as_str();
+            self.breaks.push(Break { kind, expected: amounts.0, actual: amounts.1, detail, ..place.clone() });
         }
-        self.examined.push(reference.clone());
-        if row.status != order.status.as_str() || row.amounts != [order.paid, order.refunded, order.disputed] {
-            self.orders.push(OrderChange { reference, from_status: row.status.clone(), order, cause });
+        let (word, refused) = settle_status(words, &row.status, order.status);
+        if refused {
+            let detail = format!("the payments say {}, the shop says {}", order.status.as_str(), row.status);
+            self.breaks.push(Break { kind: breaks::STATUS, detail, ..place });
         }
+        self.examined.push(reference.to_owned());
+        let amounts = [order.paid, order.refunded, order.disputed];
+        let differs = row.amounts.iter().zip(amounts).any(|(there, due)| there.is_some_and(|there| there != due));
+        if word.is_some() || differs {
+            let cause = cause.or_else(|| payments.iter().filter_map(|payment| payment.facts.latest()).max());
+            let cause = cause.map_or(Uuid::nil(), |version| version.event_id);
+            let from_status = row.status.clone();
+            self.orders.push(OrderChange { reference: reference.to_owned(), from_status, word, order, cause });
+        }
+    }
+}
+
+/// Whether these facts hold the same event with another content.
+fn contradicts(facts: &Facts, event: &PaymentEvent<'_>) -> bool {
+    let versions = facts.entries.values().flat_map(|fact| [fact.first, fact.latest]);
+    versions.into_iter().any(|v| v.event_id == event.event_id && v.content_hash != event.content_hash)
+}
+
+/// The break of an event that came before with another content.
+pub fn conflicting(event: &PaymentEvent<'_>) -> Break {
+    Break {
+        kind: breaks::CONFLICTING_DUPLICATE,
+        subject: event.event_id.to_string(),
+        order_ref: event.order_ref.as_deref().map(str::to_owned),
+        payment_id: Some(event.payment_id),
+        region: Some(event.region.to_string()),
+        day: Some(day_of(event.event_time_ms)),
+        currency: event.amount.map(|money| money.currency.as_str().to_owned()),
+        expected: None,
+        actual: event.amount.map(|money| money.minor),
+        detail: format!("{} {} came again with another content", event.provider, event.provider_event_id),
     }
 }
 
@@ -161,6 +235,16 @@ impl PaymentRow {
             facts: Facts::default(),
             version: 0,
         }
+    }
+
+    /// Event time of the latest report, Unix milliseconds: with the region, where the payment is in Cassandra.
+    pub fn latest_event_ms(&self) -> i64 {
+        self.facts.entries.values().max_by_key(|fact| fact.latest).map_or(0, |fact| fact.event_time_ms)
+    }
+
+    /// The UTC day of the latest report.
+    pub fn day(&self) -> i32 {
+        day_of(self.latest_event_ms())
     }
 }
 
@@ -201,17 +285,27 @@ mod tests {
 
     fn order() -> OrderRow {
         let total = Money::new(1000, Currency::parse("EUR").unwrap()).unwrap();
-        OrderRow { terms: Terms { total }, status: "pending".into(), amounts: [0; 3] }
+        OrderRow { terms: Terms { total }, status: "pending".into(), amounts: [Some(0); 3] }
+    }
+
+    /// A plan with the default words.
+    fn plan<'e, 'a>(
+        events: &'e [Arrived<'a>],
+        payments: HashMap<Uuid, PaymentRow>,
+        orders: &BTreeMap<String, OrderRow>,
+    ) -> Plan<'e, 'a> {
+        let config = platform::config::parse("test", "", &BTreeMap::new()).unwrap();
+        Plan::of(events, Known { payments, orders, examine: &[], words: &config.orders }, 5)
     }
 
     #[test]
     fn a_refund_finds_the_payment_that_comes_behind_it_in_the_batch() {
         let events = [arrived(event("re", Kind::Refunded, None)), arrived(event("cap", Kind::Captured, Some("A")))];
         let orders = [("A".to_owned(), order())].into();
-        let plan = Plan::of(&events, HashMap::new(), &orders, 5);
-        assert!(plan.parked.is_empty());
-        assert_eq!((plan.payments.len(), plan.payments[0].1), (1, 0));
-        assert_eq!(plan.orders[0].order.status.as_str(), "refunded");
+        let planned = plan(&events, HashMap::new(), &orders);
+        assert!(planned.parked.is_empty());
+        assert_eq!((planned.payments.len(), planned.payments[0].1), (1, 0));
+        assert_eq!(planned.orders[0].order.status.as_str(), "refunded");
     }
 
     #[test]
@@ -221,8 +315,8 @@ mod tests {
         row.order_ref = "A".into();
         row.version = 3;
         let events = [arrived(event("re", Kind::Refunded, None))];
-        let plan = Plan::of(&events, [(row.payment_id, row)].into(), &BTreeMap::new(), 5);
-        assert_eq!((plan.parked.len(), plan.payments.len()), (1, 0));
+        let planned = plan(&events, [(row.payment_id, row)].into(), &BTreeMap::new());
+        assert_eq!((planned.parked.len(), planned.payments.len()), (1, 0));
     }
 
     #[test]
@@ -232,9 +326,30 @@ mod tests {
         row.facts.merge(&capture);
         row.order_ref = "A".into();
         row.version = 3;
-        let settled = OrderRow { status: "paid".into(), amounts: [1000, 0, 0], ..order() };
+        let settled = OrderRow { status: "paid".into(), amounts: [Some(1000), Some(0), Some(0)], ..order() };
         let events = [arrived(capture)];
-        let plan = Plan::of(&events, [(row.payment_id, row)].into(), &[("A".to_owned(), settled)].into(), 5);
-        assert_eq!((plan.payments.len(), plan.unchanged.len(), plan.orders.len()), (0, 1, 0));
+        let planned = plan(&events, [(row.payment_id, row)].into(), &[("A".to_owned(), settled)].into());
+        assert_eq!((planned.payments.len(), planned.unchanged.len(), planned.orders.len()), (0, 1, 0));
+    }
+
+    #[test]
+    fn the_same_event_with_another_content_is_a_conflict_and_both_are_merged() {
+        let mut dearer = event("cap", Kind::Captured, Some("A"));
+        dearer.amount = Some(Money::new(2000, Currency::parse("EUR").unwrap()).unwrap());
+        dearer.hash_content();
+        let events = [arrived(event("cap", Kind::Captured, Some("A"))), arrived(dearer)];
+        let planned = plan(&events, HashMap::new(), &[("A".to_owned(), order())].into());
+        assert_eq!((planned.merged.clone(), planned.conflicts.len()), (vec![true, true], 1));
+        assert_eq!(planned.conflicts[0].subject, events[0].event.event_id.to_string());
+    }
+
+    #[test]
+    fn a_word_of_the_shop_is_never_turned_back() {
+        let capture = event("cap", Kind::Captured, Some("A"));
+        let shipped = OrderRow { status: "shipped".into(), ..order() };
+        let events = [arrived(capture)];
+        let planned = plan(&events, HashMap::new(), &[("A".to_owned(), shipped)].into());
+        assert_eq!((planned.orders[0].word.as_deref(), planned.orders[0].order.paid), (None, 1000));
+        assert_eq!(planned.breaks[0].kind, breaks::STATUS);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use it::{Setup, own_setup, services_mine, services_up};
+use it::{Setup, own_setup, program_binary, services_mine, services_up};
 use loadtest::{Options, Report};
 use platform::config::Config;
 use stack::{Service, Stack};
@@ -44,10 +44,7 @@ impl Programs {
     }
 
     fn spawn(&mut self, program: &'static str) -> Result<()> {
-        // Beside this test's own binary, in the same build.
-        let binary =
-            std::env::current_exe()?.parent().and_then(|deps| deps.parent()).context("no folder")?.join(program);
-        ensure!(binary.exists(), "build the programs first: cargo build --release --workspace");
+        let binary = program_binary(program)?;
         let log = std::fs::File::create(self.file.with_extension(format!("{program}.log")))?;
         let child = Command::new(&binary)
             .arg("--config")

@@ -3,6 +3,8 @@
 
 mod faults;
 mod gateway;
+mod racing;
 mod reconciling;
 mod support;
+mod sweeping;
 mod writing;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -85,6 +86,17 @@ fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
     let listeners: Vec<_> = (0..N).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let addresses: Vec<_> = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
     addresses.try_into().map_err(|_| anyhow::anyhow!("no free ports"))
+}
+
+/// A program's binary, beside this test's own and of the same build.
+///
+/// # Errors
+/// When it was not built.
+pub fn program_binary(program: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let binary = test.parent().and_then(|deps| deps.parent()).context("no folder")?.join(program);
+    ensure!(binary.exists(), "build the programs first: cargo build --release --workspace");
+    Ok(binary)
 }
 
 /// Waits until `condition` holds; its last error is the failure's.

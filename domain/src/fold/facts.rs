@@ -58,7 +58,7 @@ pub struct Named {
 pub struct Facts {
     /// The shop's order, by the first event that names one.
     pub order: Option<Named>,
-    /// The shop's user, by the first event that names one.
+    /// The id of the shop's user, by the first event that names one: what Cassandra keeps of the reference.
     pub user: Option<Named>,
     /// By kind and the provider's transaction id (empty where the event names none).
     pub entries: BTreeMap<(Kind, String), Fact>,
@@ -69,7 +69,7 @@ impl Facts {
     pub fn merge(&mut self, event: &PaymentEvent<'_>) -> bool {
         let version = Version::of(event);
         let mut changed = merge_named(&mut self.order, version, event.order_ref.as_deref());
-        changed |= merge_named(&mut self.user, version, event.user_ref.as_deref());
+        changed |= merge_named(&mut self.user, version, event.user_id().map(|id| id.to_string()).as_deref());
         let report = Fact { first: version, latest: version, event_time_ms: event.event_time_ms, amount: event.amount };
         let key = (event.kind, event.transaction_id.as_deref().unwrap_or_default().to_owned());
         match self.entries.entry(key) {

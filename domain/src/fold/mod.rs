@@ -9,7 +9,7 @@ mod order;
 mod payment;
 
 pub use facts::{Fact, Facts, Named, Version};
-pub use order::{Difference, Order, OrderStatus, Terms};
+pub use order::{Difference, DifferenceKind, Order, OrderStatus, Terms};
 pub use payment::{Payment, PaymentStatus};
 
 #[cfg(test)]

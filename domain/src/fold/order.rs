@@ -36,6 +36,20 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
+    /// Every status.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Authorized,
+        Self::PartiallyPaid,
+        Self::Paid,
+        Self::Overpaid,
+        Self::PartiallyRefunded,
+        Self::Refunded,
+        Self::Disputed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// The word in the `status` column.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -54,24 +68,51 @@ impl OrderStatus {
     }
 }
 
-/// How an order's payments differ from its terms.
+/// How an order's payments can differ from its terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Difference {
-    /// A payment is in another currency than the order.
+pub enum DifferenceKind {
+    /// A payment is in another currency than the order. Expected: the total; actual: what was paid in its currency.
     Currency,
-    /// Money was taken, but not the order's total.
+    /// Money was taken, but not the order's total, and none of the kinds below says why. Expected: the total; actual:
+    /// what was paid.
     Amount,
+    /// Several payments took money, together more than the total. Expected: the total; actual: what was paid.
+    DuplicateCapture,
+    /// More was given back than was ever taken. Expected: what was taken, of the payments concerned; actual: what was
+    /// given back of them.
+    OrphanRefund,
+    /// Money that was reported as taken failed later, and no other covers it. Expected: the total; actual: what is
+    /// still paid.
+    CaptureFailed,
 }
 
-impl Difference {
+impl DifferenceKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::Currency, Self::Amount, Self::DuplicateCapture, Self::OrphanRefund, Self::CaptureFailed];
+
     /// The word in the `kind` column of breaks.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Currency => "currency",
             Self::Amount => "amount",
+            Self::DuplicateCapture => "duplicate_capture",
+            Self::OrphanRefund => "orphan_refund",
+            Self::CaptureFailed => "capture_failed",
         }
     }
+}
+
+/// How an order's payments differ from its terms. Amounts are minor units of the order's currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Difference {
+    /// In what way; it says what the amounts mean.
+    pub kind: DifferenceKind,
+    /// What should be.
+    pub expected: i64,
+    /// What is.
+    pub actual: i64,
 }
 
 /// An order as its payments tell it. Amounts are minor units of the order's currency.
@@ -103,25 +144,24 @@ impl Order {
                 sums.add(payment);
             }
         }
-        let mut differences = Vec::new();
-        if sums.foreign {
-            differences.push(Difference::Currency);
-        }
-        if sums.paid > 0 && sums.paid != terms.total.minor {
-            differences.push(Difference::Amount);
-        }
         Self {
             status: sums.status(terms.total.minor),
             paid: sums.paid,
             refunded: sums.refunded,
             disputed: sums.disputed,
-            differences,
+            differences: sums.differences(terms.total.minor),
         }
     }
 }
 
 #[derive(Default)]
 struct Sums {
+    /// Payments that took money.
+    taken: usize,
+    /// Money that was reported as taken and failed later.
+    capture_failed: i64,
+    /// Taken and given back, of the payments that gave back more than they took.
+    orphaned: (i64, i64),
     paid: i64,
     refunded: i64,
     disputed: i64,
@@ -137,6 +177,12 @@ impl Sums {
         self.paid = self.paid.saturating_add(payment.net_captured());
         self.refunded = self.refunded.saturating_add(payment.refunded);
         self.disputed = self.disputed.saturating_add(payment.disputed);
+        self.capture_failed = self.capture_failed.saturating_add(payment.capture_failed);
+        self.taken += usize::from(payment.net_captured() > 0);
+        if payment.refunded > payment.captured {
+            self.orphaned.0 = self.orphaned.0.saturating_add(payment.captured);
+            self.orphaned.1 = self.orphaned.1.saturating_add(payment.refunded);
+        }
         // A capture that failed after success reopens the order: the shop is to ask for the money again.
         let reopened = payment.captured > 0 && payment.net_captured() == 0;
         match payment.status {
@@ -146,6 +192,23 @@ impl Sums {
             PaymentStatus::Pending | PaymentStatus::Failed => self.open = true,
             PaymentStatus::Captured => {}
         }
+    }
+
+    /// One cause gives one difference of the amount paid: the kind that explains it, else [`DifferenceKind::Amount`].
+    fn differences(&self, total: i64) -> Vec<Difference> {
+        let amount = match () {
+            () if self.paid > total && self.taken > 1 => Some(DifferenceKind::DuplicateCapture),
+            () if self.paid < total && self.capture_failed > 0 => Some(DifferenceKind::CaptureFailed),
+            () if self.paid > 0 && self.paid != total => Some(DifferenceKind::Amount),
+            () => None,
+        };
+        let of_paid = |kind| Difference { kind, expected: total, actual: self.paid };
+        let foreign = self.foreign.then_some(DifferenceKind::Currency);
+        let (expected, actual) = self.orphaned;
+        let orphaned = (actual > 0).then_some(Difference { kind: DifferenceKind::OrphanRefund, expected, actual });
+        let mut differences: Vec<_> = foreign.into_iter().chain(amount).map(of_paid).chain(orphaned).collect();
+        differences.sort_unstable();
+        differences
     }
 
     fn status(&self, total: i64) -> OrderStatus {

@@ -87,6 +87,14 @@ impl Payment {
         self.captured - self.capture_failed
     }
 
+    /// Since when the payment only stands authorized: the provider's time of its latest authorization, Unix
+    /// milliseconds.
+    #[must_use]
+    pub fn authorized_since_ms(&self, facts: &Facts) -> Option<i64> {
+        let latest = facts.of_kind(Kind::Authorized).map(|(_, fact)| fact).max_by_key(|fact| fact.latest)?;
+        (self.status == PaymentStatus::Authorized).then_some(latest.event_time_ms)
+    }
+
     /// The one word that a shop shows for a payment: disputes and refunds before the life cycle.
     #[must_use]
     pub fn shop_status(&self) -> &'static str {

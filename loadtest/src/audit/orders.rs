@@ -132,7 +132,7 @@ async fn left_open(scope: &Scope<'_>) -> Result<[Findings; 2], AuditError> {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
     }
     let mut breaks = Findings::default();
-    let rows = sqlx::query("SELECT kind, subject, detail FROM breaks WHERE closed_at IS NULL AND subject LIKE $1")
+    let rows = sqlx::query("SELECT kind, subject, detail FROM breaks WHERE resolved_at IS NULL AND subject LIKE $1")
         .bind(format!("{}%", run.order_prefix))
         .fetch_all(scope.pool)
         .await?;

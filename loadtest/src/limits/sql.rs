@@ -12,7 +12,8 @@ use crate::cpu::Place;
 use crate::orders::pool;
 use crate::seeded::Seeded;
 
-const TABLES: &str = include_str!("../../../schema/postgres/0001_tollgate.sql");
+const TABLES: [&str; 2] =
+    [include_str!("../../../schema/postgres/orders.sql"), include_str!("../../../schema/postgres/0001_tollgate.sql")];
 const ORDERS: i64 = 200_000;
 const BATCH: i64 = 200;
 
@@ -28,7 +29,9 @@ pub async fn measure(config: &Config, schema: &str, length: Duration) -> Result<
 }
 
 async fn measure_in(pool: &PgPool, config: &Config, length: Duration) -> Result<Step, sqlx::Error> {
-    sqlx::raw_sql(TABLES).execute(pool).await?;
+    for tables in TABLES {
+        sqlx::raw_sql(tables).execute(pool).await?;
+    }
     sqlx::query(
         "INSERT INTO orders (reference, total, currency) SELECT 'o-' || n, 19.99, 'EUR' FROM generate_series(1, $1) n",
     )
@@ -53,8 +56,8 @@ async fn apply(pool: &PgPool, seeded: &mut Seeded, first: i64) -> Result<(), sql
     let mut tx = pool.begin().await?;
     sqlx::query(
         "INSERT INTO payments (payment_id, order_ref, facts, provider, account, provider_ref, region, currency, status, \
-             captured, refunded, disputed, version) \
-         SELECT id, reference, facts, 'stripe', '', reference, 'eu', 'EUR', 'captured', 1999, 0, 0, 1 \
+             captured, refunded, disputed, version, day) \
+         SELECT id, reference, facts, 'stripe', '', reference, 'eu', 'EUR', 'captured', 1999, 0, 0, 1, current_date \
          FROM UNNEST($1::uuid[], $2::text[], $3::bytea[]) AS u (id, reference, facts)",
     )
     .bind(&ids)

@@ -84,7 +84,8 @@ fn refuse_unknown(name: &str, text: &str, table: &DeTable<'_>, known: &Table, pa
             return Err(invalid(name, text, Some(key.span()), &message));
         };
         match (value.get_ref(), default) {
-            (DeValue::Table(_), Value::Table(_)) if full == "sources" => {}
+            // Names that the user gives.
+            (DeValue::Table(_), Value::Table(_)) if full == "sources" || full == "orders.agrees" => {}
             (DeValue::Table(inner), Value::Table(known)) => refuse_unknown(name, text, inner, known, &full)?,
             (value, default) if value.type_str() == default.type_str() => {}
             // A secret's form is checked when it is read.

@@ -1,0 +1,249 @@
+//! `reconciler breaks`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use domain::Currency;
+use domain::money::decimal_text;
+use platform::config::Config;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgPool, Row};
+
+use super::Outcome;
+use crate::breaks::KINDS;
+
+/// Differences that nobody but a person may mend
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  reconciler breaks list
+  reconciler breaks list --kind amount --format csv
+  reconciler breaks show amount A-1001
+  reconciler breaks resolve amount A-1001 --note 'discount granted by phone'")]
+pub enum Breaks {
+    /// List open breaks
+    List(List),
+    /// Show one break with its order's payments
+    Show(Subject),
+    /// Say that a break was looked at; it counts no more until its amounts change
+    Resolve {
+        #[command(flatten)]
+        subject: Subject,
+        /// Why it is all right
+        #[arg(long, value_name = "TEXT")]
+        note: String,
+    },
+}
+
+/// Which breaks, and how.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only of this kind
+    #[arg(long, value_parser = KINDS)]
+    kind: Option<String>,
+    /// Also those that a person resolved
+    #[arg(long)]
+    resolved: bool,
+    /// Only those that are gone
+    #[arg(long, conflicts_with = "resolved")]
+    closed: bool,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// At most this many, the latest first
+    #[arg(long, default_value_t = 1000)]
+    limit: u32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+/// One break.
+#[derive(Debug, Args)]
+pub struct Subject {
+    #[arg(value_parser = KINDS)]
+    kind: String,
+    /// Order reference, payment id or event id, as `list` shows it
+    subject: String,
+}
+
+const COLUMNS: [&str; 13] = [
+    "kind",
+    "subject",
+    "order_ref",
+    "payment_id",
+    "region",
+    "day",
+    "currency",
+    "expected",
+    "actual",
+    "first_seen",
+    "last_seen",
+    "resolution",
+    "detail",
+];
+
+impl Breaks {
+    pub(super) async fn run(self, config: &Config) -> Outcome {
+        let pool = platform::postgres::pool(&config.postgres, Duration::from_secs(5))?;
+        match self {
+            Self::List(list) => list.run(&pool).await,
+            Self::Show(subject) => subject.show(&pool).await,
+            Self::Resolve { subject, note } => subject.resolve(&pool, &note).await,
+        }
+    }
+}
+
+fn select(table: &str) -> String {
+    format!(
+        "SELECT kind, subject, order_ref, payment_id::text, region, day::text, currency, expected, actual, \
+         to_char(first_seen AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+         to_char(last_seen AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), resolution, detail FROM {table}"
+    )
+}
+
+/// A break's fields as texts, amounts in whole units.
+fn fields(row: &PgRow) -> Result<[Option<String>; 13], sqlx::Error> {
+    let currency: Option<&str> = row.try_get(6)?;
+    let exponent = currency.and_then(|code| Currency::parse(code).ok()).map_or(2, |currency| currency.exponent());
+    let mut fields = [const { None }; 13];
+    for (index, field) in fields.iter_mut().enumerate() {
+        *field = match index {
+            7 | 8 => row.try_get::<Option<i64>, _>(index)?.map(|minor| decimal_text(minor, exponent)),
+            _ => row.try_get(index)?,
+        };
+    }
+    Ok(fields)
+}
+
+impl List {
+    async fn run(self, pool: &PgPool) -> Outcome {
+        let table = if self.closed { "closed_breaks" } else { "breaks" };
+        let statement = format!(
+            "{} WHERE ($1::text IS NULL OR kind = $1) AND ($2 OR resolved_at IS NULL) \
+             ORDER BY last_seen DESC, kind, subject LIMIT $3",
+            select(table)
+        );
+        let rows = sqlx::query(AssertSqlSafe(statement))
+            .bind(&self.kind)
+            .bind(self.resolved || self.closed)
+            .bind(i64::from(self.limit))
+            .fetch_all(pool)
+            .await?;
+        let rows = rows.iter().map(fields).collect::<Result<Vec<_>, _>>()?;
+        match self.format {
+            Format::Table => print_table(&rows),
+            Format::Csv => print_csv(&rows),
+            Format::Json => println!("{}", serde_json::to_string_pretty(&rows.iter().map(object).collect::<Vec<_>>())?),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn object(fields: &[Option<String>; 13]) -> serde_json::Map<String, serde_json::Value> {
+    COLUMNS.iter().zip(fields).map(|(column, field)| ((*column).to_owned(), field.clone().into())).collect()
+}
+
+fn print_csv(rows: &[[Option<String>; 13]]) {
+    let quoted = |text: &str| match text.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    };
+    println!("{}", COLUMNS.join(","));
+    for row in rows {
+        let line: Vec<String> = row.iter().map(|field| quoted(field.as_deref().unwrap_or_default())).collect();
+        println!("{}", line.join(","));
+    }
+}
+
+fn print_table(rows: &[[Option<String>; 13]]) {
+    if rows.is_empty() {
+        println!("no breaks");
+        return;
+    }
+    // Kind, subject, currency, expected, actual, first seen, detail.
+    const SHOWN: [usize; 7] = [0, 1, 6, 7, 8, 9, 12];
+    let widths = SHOWN.map(|column| {
+        let longest = rows.iter().map(|row| row[column].as_deref().unwrap_or("-").chars().count()).max().unwrap_or(0);
+        longest.max(COLUMNS[column].len())
+    });
+    let line = |cell: &dyn Fn(usize) -> String| {
+        let cells: Vec<String> =
+            SHOWN.iter().zip(widths).map(|(column, width)| format!("{:width$}", cell(*column))).collect();
+        println!("{}", cells.join("  ").trim_end());
+    };
+    line(&|column| COLUMNS[column].to_owned());
+    for row in rows {
+        line(&|column| row[column].as_deref().unwrap_or("-").to_owned());
+    }
+}
+
+impl Subject {
+    async fn show(self, pool: &PgPool) -> Outcome {
+        let both = format!(
+            "{} WHERE kind = $1 AND subject = $2 UNION ALL {} WHERE kind = $1 AND subject = $2",
+            select("breaks"),
+            select("closed_breaks")
+        );
+        let rows = sqlx::query(AssertSqlSafe(both)).bind(&self.kind).bind(&self.subject).fetch_all(pool).await?;
+        let Some(row) = rows.first() else { return Err(self.unknown()) };
+        let fields = fields(row)?;
+        for (column, field) in COLUMNS.iter().zip(&fields) {
+            println!("{column:12} {}", field.as_deref().unwrap_or("-"));
+        }
+        let payments = sqlx::query(
+            "SELECT payment_id::text, provider, provider_ref, status, currency, captured, refunded, disputed \
+             FROM payments WHERE order_ref = $1 OR payment_id = $2::uuid ORDER BY 1",
+        )
+        .bind(fields[2].as_deref())
+        .bind(fields[3].as_deref())
+        .fetch_all(pool)
+        .await?;
+        for row in &payments {
+            let currency: Option<&str> = row.try_get(4)?;
+            let digits = currency.and_then(|code| Currency::parse(code).ok()).map_or(2, |currency| currency.exponent());
+            let amount = |index: usize| row.try_get::<i64, _>(index).map(|minor| decimal_text(minor, digits));
+            println!(
+                "payment      {} {} {}: {}, captured {}, refunded {}, disputed {} {}",
+                row.try_get::<&str, _>(0)?,
+                row.try_get::<&str, _>(1)?,
+                row.try_get::<&str, _>(2)?,
+                row.try_get::<&str, _>(3)?,
+                amount(5)?,
+                amount(6)?,
+                amount(7)?,
+                currency.unwrap_or_default()
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn resolve(self, pool: &PgPool, note: &str) -> Outcome {
+        let resolved =
+            sqlx::query("UPDATE breaks SET resolved_at = now(), resolution = $3 WHERE kind = $1 AND subject = $2")
+                .bind(&self.kind)
+                .bind(&self.subject)
+                .bind(note)
+                .execute(pool)
+                .await?;
+        match resolved.rows_affected() {
+            0 => Err(self.unknown()),
+            _ => {
+                println!("resolved {} {}", self.kind, self.subject);
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+
+    fn unknown(&self) -> Box<dyn std::error::Error + Send + Sync> {
+        format!(
+            "there is no break {} of {:?}; `reconciler breaks list` shows those that are open",
+            self.kind, self.subject
+        )
+        .into()
+    }
+}

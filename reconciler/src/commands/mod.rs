@@ -1,0 +1,81 @@
+//! What people run by hand: `breaks`, `sweep` and `replay`.
+
+mod breaks;
+mod replay;
+mod sweep;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use jiff::civil::Date;
+use platform::config::Config;
+use tokio_util::sync::CancellationToken;
+
+/// A command's end: its exit status, or why it could not run.
+pub type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What to do instead of running until stopped.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List, show and resolve differences
+    #[command(subcommand)]
+    Breaks(breaks::Breaks),
+    /// Compare a day in Cassandra with Postgres, mend what may be mended, report the rest
+    Sweep(sweep::Sweep),
+    /// Merge a window of events from Cassandra into Postgres again
+    Replay(replay::Replay),
+}
+
+impl Command {
+    /// Runs it; 0 when all is well, 1 when differences were found.
+    ///
+    /// # Errors
+    /// When it could not run to its end.
+    pub async fn run(self, config: Config, stop: CancellationToken) -> Outcome {
+        match self {
+            Self::Breaks(breaks) => breaks.run(&config).await,
+            Self::Sweep(sweep) => sweep.run(&config, stop).await,
+            Self::Replay(replay) => replay.run(&config, stop).await,
+        }
+    }
+}
+
+/// Days since 1970-01-01 of a date.
+fn day_of(date: Date) -> i32 {
+    let epoch = Date::constant(1970, 1, 1);
+    date.since(epoch).map_or(0, |span| span.get_days())
+}
+
+/// Checks a region against the configuration.
+fn check_region(config: &Config, region: &str) -> Result<(), String> {
+    match config.regions.iter().any(|known| known == region) {
+        true => Ok(()),
+        false => Err(format!("there is no region {region:?}; the configuration has: {}", config.regions.join(", "))),
+    }
+}
+
+/// A line of progress on standard error, at most one a second.
+struct Progress {
+    started: Instant,
+    shown: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { started: Instant::now(), shown: Instant::now() }
+    }
+
+    /// A rate over the whole time.
+    fn rate(&self, count: u64) -> u64 {
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        count.saturating_mul(1000) / elapsed_ms.max(1)
+    }
+
+    fn show(&mut self, line: impl FnOnce() -> String) {
+        if self.shown.elapsed() >= Duration::from_secs(1) {
+            self.shown = Instant::now();
+            eprintln!("{:4} s  {}", self.started.elapsed().as_secs(), line());
+        }
+    }
+}
