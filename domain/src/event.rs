@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::money::{Currency, Money};
 use crate::wire::{Reader, put_text};
-use crate::{DecodeError, ids};
+use crate::{DecodeError, ids, providers};
 
 /// What an event says happened. The numbers are written to queues and to Postgres and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -227,6 +227,26 @@ impl PaymentEvent<'_> {
     #[must_use]
     pub fn user_id(&self) -> Option<Uuid> {
         self.user_ref.as_deref().map(ids::reference_id)
+    }
+
+    /// The id under which later events may name this payment, where that is not its own: a dispute's, and a capture's at
+    /// providers whose refunds name nothing else.
+    #[must_use]
+    pub fn alias(&self) -> Option<Uuid> {
+        let transaction = self.transaction_id.as_deref().filter(|id| *id != self.provider_payment_id)?;
+        let named_alone = match self.kind {
+            Kind::Disputed | Kind::DisputeWon | Kind::DisputeLost => true,
+            Kind::Captured | Kind::CaptureFailed => providers::refunds_name_captures(&self.provider),
+            _ => false,
+        };
+        named_alone.then(|| ids::payment_id(&self.provider, &self.account, transaction))
+    }
+
+    /// Whether the event names a dispute and no payment: which payment that is, another event must tell.
+    #[must_use]
+    pub fn names_only_its_dispute(&self) -> bool {
+        matches!(self.kind, Kind::Disputed | Kind::DisputeWon | Kind::DisputeLost)
+            && self.transaction_id.as_deref() == Some(&*self.provider_payment_id)
     }
 
     /// The queue shard of this event: all events that name the same payment share one.

@@ -23,7 +23,7 @@ mod seeded;
 
 pub use audit::{Audit, AuditError, Findings};
 pub use client::{Latency, Totals};
-pub use cpu::{Bill, Line};
+pub use cpu::{Bill, Line, Meter, Place};
 pub use options::{Mix, Options};
 pub use report::{LoadShape, Machine, Report};
 pub use run::{LoadError, run};

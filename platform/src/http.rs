@@ -11,7 +11,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,24 @@ impl Limits {
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
+
+/// What an HTTP/2 connection begins with (RFC 9113, 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Waits until the first bytes tell HTTP/1 from HTTP/2.
+async fn names_version(stream: &TcpStream) -> std::io::Result<()> {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut first).await?;
+        match first.get(..length) {
+            Some([]) | None => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Some(read) if read.len() < first.len() && HTTP2_PREFACE.starts_with(read) => {}
+            Some(_) => return Ok(()),
+        }
+        // What was read stays to be read, so that nothing wakes this for the rest.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
 
 /// Binds an address.
 ///
@@ -109,7 +127,7 @@ where
         let stop = stop.clone();
         tokio::spawn(async move {
             // A client that connects and says nothing must not hold its place: hyper's timers start with a version.
-            let spoke = tokio::time::timeout(limits.header_timeout, stream.readable());
+            let spoke = tokio::time::timeout(limits.header_timeout, names_version(&stream));
             if matches!(stop.run_until_cancelled(spoke).await, Some(Ok(Ok(())))) {
                 let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
                 if let Err(error) = watcher.watch(connection).await {

@@ -19,6 +19,8 @@ pub struct Applied {
     pub payments: Vec<PaymentRow>,
     /// Events that were new to their payment.
     pub news: usize,
+    /// Payments written only because their columns said something else than their facts.
+    pub mended: usize,
     /// Events newly parked.
     pub parked: u64,
     /// Changes of status.
@@ -128,13 +130,17 @@ impl Books {
 
         let orders = self.orders.lock(tx, &named, &ids).await?;
         let locked: Vec<&str> = orders.keys().map(String::as_str).collect();
+        // Behind the locks: a link that its writer committed meanwhile is seen, or its order is not locked here.
+        let links = sql::read_links(tx, &ids).await?;
+        let ids: Vec<Uuid> = ids.iter().chain(links.values()).copied().collect();
         let payments = sql::read_payments(tx, &ids, &locked).await?;
-        let known = Known { payments, orders: &orders, examine, words: self.orders.words() };
+        let known = Known { payments, links, orders: &orders, examine, words: self.orders.words() };
         let mut plan = Plan::of(events, known, now_us());
         if sql::write_payments(tx, &plan.payments).await? != plan.payments.len() as u64 {
             // Another transaction wrote one of them first: what was folded here lacks its events.
             return Err(ApplyError::Conflict);
         }
+        sql::write_links(tx, &plan.links).await?;
         self.write_orders(tx, &mut plan, &orders, refusals).await?;
         let transitions = sql::write_transitions(tx, &plan.orders).await?;
         let examined: Vec<&str> = plan.examined.iter().map(String::as_str).collect();
@@ -145,6 +151,7 @@ impl Books {
         Ok(Applied {
             payments: changed.chain(plan.unchanged).collect(),
             news: plan.news,
+            mended: plan.mended,
             parked,
             transitions,
             orders: plan.orders.into_iter().map(|change| (change.reference, change.from_status, change.word)).collect(),

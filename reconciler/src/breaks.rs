@@ -12,7 +12,7 @@ pub const KINDS: [&str; 10] = [
     "currency",
     STATUS,
     "duplicate_capture",
-    "orphan_refund",
+    ORPHAN_REFUND,
     CONFLICTING_DUPLICATE,
     STALE_AUTHORIZATION,
     "capture_failed",
@@ -23,6 +23,9 @@ pub const KINDS: [&str; 10] = [
 pub const MISSING_ORDER: &str = "missing_order";
 /// A payment in Postgres of which Cassandra has no event; the subject is the payment's id.
 pub const MISSING_PAYMENT: &str = "missing_payment";
+/// More was given back than was ever taken (the subject is the order), or refunds wait whose payment is not known (the
+/// subject is the payment's id).
+pub const ORPHAN_REFUND: &str = "orphan_refund";
 /// The order's status is the shop's own, or its row refuses what is to be written.
 pub const STATUS: &str = "status";
 /// The same event came with another content; the subject is the event's id.

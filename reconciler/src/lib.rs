@@ -60,7 +60,7 @@ pub enum ReconcilerError {
     Orders(String),
     /// Tollgate's tables are those of another version.
     #[error(
-        "Tollgate's tables in Postgres are those of another version ({0}); drop payments, parked_events, breaks, \
+        "Tollgate's tables in Postgres are those of another version ({0}); drop payments, links, parked_events, breaks, \
          closed_breaks, transitions, sweeps and _sqlx_migrations (not orders), and build them again with \
          `reconciler replay`"
     )]

@@ -34,7 +34,7 @@ pub struct Metrics {
     breaks: Vec<(&'static str, Gauge)>,
     sweeps: Counter,
     swept_events: Counter,
-    sweep_found: [Counter; 4],
+    sweep_found: [Counter; 5],
 }
 
 impl Metrics {
@@ -76,7 +76,7 @@ impl Metrics {
             parked_age: gauge!("tollgate_reconciler_parked_age_seconds"),
             sweeps: counter!("tollgate_reconciler_sweep_lanes_total"),
             swept_events: counter!("tollgate_reconciler_sweep_events_total"),
-            sweep_found: ["event", "order", "view_row", "break"]
+            sweep_found: ["event", "payment_row", "order", "view_row", "break"]
                 .map(|found| counter!("tollgate_reconciler_sweep_found_total", "found" => found)),
             breaks: breaks::KINDS.map(|kind| (kind, gauge!("tollgate_reconciler_breaks", "kind" => kind))).into(),
         }
@@ -86,7 +86,8 @@ impl Metrics {
     pub fn swept(&self, tally: &Tally) {
         self.sweeps.increment(1);
         self.swept_events.increment(tally.events);
-        let found = [tally.missed_events, tally.orders, tally.view_rows, tally.breaks];
+        let Tally { missed_events, payment_rows, orders, view_rows, breaks, .. } = *tally;
+        let found = [missed_events, payment_rows, orders, view_rows, breaks];
         self.sweep_found.iter().zip(found).for_each(|(counter, count)| counter.increment(count));
     }
 

@@ -68,7 +68,9 @@ impl OrdersTable {
         let collation = if orders.key_type == KeyType::Text { " COLLATE \"C\"" } else { "" };
         let lock = format!(
             "{columns} WHERE {key} = ANY (ARRAY(SELECT {} FROM (SELECT unnest($1::text[]) UNION \
-             SELECT order_ref FROM payments WHERE payment_id = ANY ($2)) AS n (reference))) \
+             SELECT order_ref FROM payments WHERE payment_id = ANY ($2) UNION \
+             SELECT y.order_ref FROM links l JOIN payments y USING (payment_id) WHERE l.alias = ANY ($2)) \
+             AS n (reference))) \
              ORDER BY {key}{collation} FOR NO KEY UPDATE OF o",
             cast("n.reference")
         );

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::apply::ApplyError;
-use crate::breaks::MISSING_ORDER;
+use crate::breaks::{MISSING_ORDER, ORPHAN_REFUND};
 use crate::handler::ReconcileHandler;
 use crate::plan::Arrived;
 
@@ -56,7 +56,8 @@ pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: Cancellat
 pub async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
     let select = format!(
         "SELECT event_id, content_hash, record FROM parked_events p WHERE (event_id, content_hash) > ($1, $2) \
-         AND ({} OR EXISTS (SELECT FROM payments y WHERE y.payment_id = p.payment_id)) \
+         AND ({} OR EXISTS (SELECT FROM payments y WHERE y.payment_id = p.payment_id) \
+              OR EXISTS (SELECT FROM links l WHERE l.alias = p.payment_id)) \
          ORDER BY event_id, content_hash LIMIT $3",
         handler.books.orders.known("p.order_ref")
     );
@@ -123,24 +124,26 @@ async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), A
     let mut tx = handler.books.pool.begin().await?;
     sqlx::query(
         "INSERT INTO breaks (kind, subject, order_ref, payment_id, detail) \
-         SELECT $2, coalesce(order_ref, payment_id::text), min(order_ref), (array_agg(payment_id))[1], \
+         SELECT CASE WHEN min(order_ref) IS NULL AND bool_and(kind LIKE 'refund%') THEN $3 ELSE $2 END, \
+                coalesce(order_ref, payment_id::text), min(order_ref), (array_agg(payment_id))[1], \
                 count(*) || ' parked events since ' || min(parked_at) FROM parked_events \
          WHERE parked_at < now() - $1 * interval '1 millisecond' GROUP BY coalesce(order_ref, payment_id::text) \
          ON CONFLICT (kind, subject) DO NOTHING",
     )
     .bind(break_after_ms)
     .bind(MISSING_ORDER)
+    .bind(ORPHAN_REFUND)
     .execute(&mut *tx)
     .await?;
     // One that the sweep opened, for payments whose order was deleted, ends when the order is there again.
     let close = format!(
-        "WITH gone AS (DELETE FROM breaks b WHERE kind = $1 \
+        "WITH gone AS (DELETE FROM breaks b WHERE (kind = $1 OR kind = $2 AND order_ref IS NULL) \
              AND NOT EXISTS (SELECT FROM parked_events p WHERE coalesce(p.order_ref, p.payment_id::text) = b.subject) \
              AND ({} OR NOT EXISTS (SELECT FROM payments y WHERE y.order_ref = b.subject)) RETURNING b.*) \
          INSERT INTO closed_breaks SELECT gone.*, now() FROM gone",
         handler.books.orders.known("b.subject")
     );
-    sqlx::query(AssertSqlSafe(close)).bind(MISSING_ORDER).execute(&mut *tx).await?;
+    sqlx::query(AssertSqlSafe(close)).bind(MISSING_ORDER).bind(ORPHAN_REFUND).execute(&mut *tx).await?;
     let row = sqlx::query(
         "SELECT count(*), coalesce(extract(epoch FROM now() - min(parked_at)), 0)::float8 FROM parked_events",
     )

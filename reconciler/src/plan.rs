@@ -1,5 +1,6 @@
 //! The deciding part of a transaction, free of I/O: events and the rows they concern go in, the rows to write come out.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use domain::PaymentEvent;
@@ -32,6 +33,8 @@ pub struct PaymentRow {
     pub facts: Facts,
     /// Zero for a row that is not there yet.
     pub version: i64,
+    /// Whether the columns beside the facts say what the facts say: not after a rule was corrected, or by another hand.
+    pub in_line: bool,
 }
 
 /// An order's row.
@@ -59,7 +62,7 @@ pub struct OrderChange {
 /// What a transaction is to write.
 #[derive(Debug, Default)]
 pub struct Plan<'e, 'a> {
-    /// Payments whose facts changed, with the version that their row must still have.
+    /// Payments whose facts changed or whose columns say something else, with the version that their row must still have.
     pub payments: Vec<(PaymentRow, i64)>,
     /// Payments that known events concern: unchanged, but their view may not have been written.
     pub unchanged: Vec<PaymentRow>,
@@ -71,18 +74,24 @@ pub struct Plan<'e, 'a> {
     pub conflicts: Vec<Break>,
     /// Orders whose differences were looked at; others of theirs are closed.
     pub examined: Vec<String>,
-    /// Events whose order is not known.
+    /// Ids that later events may name a payment by, with the payment.
+    pub links: Vec<(Uuid, Uuid)>,
+    /// Events whose order or payment is not known.
     pub parked: Vec<&'e Arrived<'a>>,
     /// For each event, in order, whether it was merged.
     pub merged: Vec<bool>,
     /// Events that were new to their payment.
     pub news: usize,
+    /// Payments written only because their columns said something else than their facts.
+    pub mended: usize,
 }
 
 /// What a plan is made of, besides events.
 pub struct Known<'k> {
-    /// Every payment that an event names or that belongs to one of `orders`.
+    /// Every payment that an event names, by its own id or another, or that belongs to one of `orders`.
     pub payments: HashMap<Uuid, PaymentRow>,
+    /// What the ids that events name stand for, where that is another payment.
+    pub links: HashMap<Uuid, Uuid>,
     /// The orders concerned, locked if the plan is to be written.
     pub orders: &'k BTreeMap<String, OrderRow>,
     /// Orders to look at although no event names them.
@@ -94,7 +103,12 @@ pub struct Known<'k> {
 impl<'e, 'a> Plan<'e, 'a> {
     /// Decides.
     pub fn of(events: &'e [Arrived<'a>], known: Known<'_>, now_us: i64) -> Self {
-        let Known { mut payments, orders, examine, words } = known;
+        let Known { mut payments, mut links, orders, examine, words } = known;
+        for event in events.iter().map(|arrived| &arrived.event) {
+            if let Some(alias) = event.alias() {
+                links.entry(alias).or_insert(event.payment_id);
+            }
+        }
         let mut plan = Self { merged: vec![false; events.len()], ..Self::default() };
         let mut expected: HashMap<Uuid, i64> = HashMap::new();
         let mut seen = BTreeSet::new();
@@ -105,7 +119,12 @@ impl<'e, 'a> Plan<'e, 'a> {
             events.iter().enumerate().partition(|(_, arrived)| arrived.event.order_ref.is_some());
         for (index, arrived) in naming.into_iter().chain(others) {
             let event = &arrived.event;
-            let known = payments.get(&event.payment_id);
+            let payment_id = links.get(&event.payment_id).copied().unwrap_or(event.payment_id);
+            let known = payments.get(&payment_id);
+            if known.is_none() && (payment_id != event.payment_id || event.names_only_its_dispute()) {
+                plan.parked.push(arrived);
+                continue;
+            }
             let mut facts = known.map(|row| row.facts.clone()).unwrap_or_default();
             let conflict = contradicts(&facts, event);
             let changed = facts.merge(event);
@@ -120,7 +139,8 @@ impl<'e, 'a> Plan<'e, 'a> {
                 continue;
             }
             plan.merged[index] = true;
-            seen.insert(event.payment_id);
+            seen.insert(payment_id);
+            plan.links.extend(event.alias().map(|alias| (alias, payment_id)));
             if conflict {
                 plan.conflicts.push(conflicting(event));
             }
@@ -131,11 +151,19 @@ impl<'e, 'a> Plan<'e, 'a> {
             }
             if changed {
                 plan.news += 1;
-                let row = payments.entry(event.payment_id).or_insert_with(|| PaymentRow::new(event));
-                let before = *expected.entry(event.payment_id).or_insert(row.version);
+                let row = payments.entry(payment_id).or_insert_with(|| PaymentRow::new(event));
+                let before = *expected.entry(payment_id).or_insert(row.version);
                 row.version = now_us.max(before + 1);
                 row.order_ref = order_ref;
                 row.facts = facts;
+            }
+        }
+        for row in payments.values_mut().filter(|row| !row.in_line && touched.contains_key(&row.order_ref)) {
+            if let Entry::Vacant(entry) = expected.entry(row.payment_id) {
+                entry.insert(row.version);
+                row.version = now_us.max(row.version + 1);
+                plan.mended += 1;
+                seen.insert(row.payment_id);
             }
         }
         let mut by_order: BTreeMap<&str, Vec<&PaymentRow>> = BTreeMap::new();
@@ -234,6 +262,7 @@ impl PaymentRow {
             region: event.region.to_string(),
             facts: Facts::default(),
             version: 0,
+            in_line: true,
         }
     }
 
@@ -295,7 +324,8 @@ mod tests {
         orders: &BTreeMap<String, OrderRow>,
     ) -> Plan<'e, 'a> {
         let config = platform::config::parse("test", "", &BTreeMap::new()).unwrap();
-        Plan::of(events, Known { payments, orders, examine: &[], words: &config.orders }, 5)
+        let known = Known { payments, links: HashMap::new(), orders, examine: &[], words: &config.orders };
+        Plan::of(events, known, 5)
     }
 
     #[test]
@@ -341,6 +371,32 @@ mod tests {
         let planned = plan(&events, HashMap::new(), &[("A".to_owned(), order())].into());
         assert_eq!((planned.merged.clone(), planned.conflicts.len()), (vec![true, true], 1));
         assert_eq!(planned.conflicts[0].subject, events[0].event.event_id.to_string());
+    }
+
+    #[test]
+    fn an_event_that_names_only_its_dispute_waits_for_the_one_that_names_both() {
+        let opened = |payment: &str| {
+            let mut event = event("opened", Kind::Disputed, None);
+            event.transaction_id = Some("du".into());
+            event.payment_id = ids::payment_id("stripe", "", payment);
+            event.provider_payment_id = payment.to_owned().into();
+            event
+        };
+        let mut won = opened("du");
+        (won.kind, won.event_id, won.version_ms) = (Kind::DisputeWon, ids::event_id("stripe", "", "won"), 2000);
+        won.order_ref = Some("A".into());
+        let orders: BTreeMap<_, _> = [("A".to_owned(), order())].into();
+
+        let alone = [arrived(won.clone())];
+        let planned = plan(&alone, HashMap::new(), &orders);
+        assert_eq!((planned.parked.len(), planned.payments.len()), (1, 0));
+
+        let capture = event("cap", Kind::Captured, Some("A"));
+        let events = [arrived(won), arrived(opened("pi")), arrived(capture)];
+        let planned = plan(&events, HashMap::new(), &orders);
+        assert_eq!((planned.parked.len(), planned.payments.len()), (0, 1));
+        assert_eq!(planned.links, [(ids::payment_id("stripe", "", "du"), ids::payment_id("stripe", "", "pi"))]);
+        assert_eq!((planned.orders[0].order.status.as_str(), planned.orders[0].order.disputed), ("paid", 0));
     }
 
     #[test]

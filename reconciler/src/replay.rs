@@ -38,6 +38,8 @@ pub struct Replayed {
     pub events: u64,
     /// Events that Postgres did not know.
     pub news: u64,
+    /// Payments whose columns said something else than their events, as after a corrected rule.
+    pub mended: u64,
     /// Events that wait for their order or payment.
     pub parked: u64,
     /// Orders written; in a dry run once for each batch that changes them.
@@ -51,6 +53,7 @@ const LINES_MAX: usize = 1000;
 impl Replayed {
     fn add(&mut self, applied: &Applied) {
         self.news += applied.news as u64;
+        self.mended += applied.mended as u64;
         self.parked += applied.parked;
         self.orders += applied.orders.len() as u64;
         for (reference, from, word) in &applied.orders {
@@ -131,16 +134,21 @@ async fn payments_of(
         .fetch_all(&handler.books.pool)
         .await?;
     let mut payments = rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<Uuid>, _>>()?;
+    let mut aliases = Vec::new();
     let mut pages = Pages::of(handler, archive, window).await?;
     while let Some(page) = pages.next().await? {
         for raw in &page {
-            if let Ok(Record::Event(event)) = Record::decode(raw)
-                && event.order_ref.as_deref() == Some(order)
-            {
+            let Ok(Record::Event(event)) = Record::decode(raw) else { continue };
+            if event.order_ref.as_deref() == Some(order) {
                 payments.insert(event.payment_id);
             }
+            aliases.extend(event.alias().map(|alias| (alias, event.payment_id)));
         }
     }
+    // Events that name one of them by another id.
+    let named: Vec<Uuid> =
+        aliases.into_iter().filter(|(_, id)| payments.contains(id)).map(|(alias, _)| alias).collect();
+    payments.extend(named);
     Ok(payments)
 }
 

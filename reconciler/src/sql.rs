@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use domain::Currency;
 use domain::fold::{Facts, Payment};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -10,7 +11,8 @@ use uuid::Uuid;
 use crate::plan::{Arrived, OrderChange, PaymentRow};
 
 /// The columns that [`payment_of`] reads, in its order.
-pub const PAYMENT_COLUMNS: &str = "payment_id, order_ref, provider, account, provider_ref, region, facts, version";
+pub const PAYMENT_COLUMNS: &str = "payment_id, order_ref, provider, account, provider_ref, region, facts, version, \
+                                   currency, status, captured, refunded, disputed";
 
 /// Reads the payments that the events name, and all others of the locked orders.
 pub async fn read_payments(
@@ -26,6 +28,14 @@ pub async fn read_payments(
 /// A payment's row of [`PAYMENT_COLUMNS`].
 pub fn payment_of(row: &PgRow) -> Result<PaymentRow, sqlx::Error> {
     let facts: &[u8] = row.try_get(6)?;
+    let facts = Facts::decode(facts).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let folded = Payment::of(&facts);
+    let currency: Option<&str> = row.try_get(8)?;
+    let in_line = currency == folded.currency.as_ref().map(Currency::as_str)
+        && row.try_get::<&str, _>(9)? == folded.status.as_str()
+        && row.try_get::<i64, _>(10)? == folded.captured
+        && row.try_get::<i64, _>(11)? == folded.refunded
+        && row.try_get::<i64, _>(12)? == folded.disputed;
     Ok(PaymentRow {
         payment_id: row.try_get(0)?,
         order_ref: row.try_get(1)?,
@@ -33,9 +43,32 @@ pub fn payment_of(row: &PgRow) -> Result<PaymentRow, sqlx::Error> {
         account: row.try_get(3)?,
         provider_ref: row.try_get(4)?,
         region: row.try_get(5)?,
-        facts: Facts::decode(facts).map_err(|error| sqlx::Error::Decode(error.into()))?,
+        facts,
         version: row.try_get(7)?,
+        in_line,
     })
+}
+
+/// The payments that ids stand for which are not their own.
+pub async fn read_links(tx: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT alias, payment_id FROM links WHERE alias = ANY ($1)").bind(ids).fetch_all(tx).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Writes links; one that is there already stays.
+pub async fn write_links(tx: &mut PgConnection, links: &[(Uuid, Uuid)]) -> Result<(), sqlx::Error> {
+    if links.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO links (alias, payment_id) SELECT * FROM UNNEST($1::uuid[], $2::uuid[]) ON CONFLICT DO NOTHING",
+    )
+    .bind(links.iter().map(|(alias, _)| *alias).collect::<Vec<_>>())
+    .bind(links.iter().map(|(_, payment_id)| *payment_id).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Writes payments whose rows still have the version they were read with; returns how many had.
@@ -159,14 +192,15 @@ pub async fn park(tx: &mut PgConnection, events: &[&Arrived<'_>]) -> Result<u64,
         return Ok(0);
     }
     let parked = sqlx::query(
-        "INSERT INTO parked_events (event_id, content_hash, payment_id, order_ref, record) \
-         SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::uuid[], $4::text[], $5::bytea[]) \
+        "INSERT INTO parked_events (event_id, content_hash, payment_id, order_ref, kind, record) \
+         SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::uuid[], $4::text[], $5::text[], $6::bytea[]) \
          ON CONFLICT (event_id, content_hash) DO NOTHING",
     )
     .bind(events.iter().map(|arrived| arrived.event.event_id).collect::<Vec<_>>())
     .bind(events.iter().map(|arrived| &arrived.event.content_hash.0[..]).collect::<Vec<_>>())
     .bind(events.iter().map(|arrived| arrived.event.payment_id).collect::<Vec<_>>())
     .bind(events.iter().map(|arrived| arrived.event.order_ref.as_deref()).collect::<Vec<_>>())
+    .bind(events.iter().map(|arrived| arrived.event.kind.as_str()).collect::<Vec<_>>())
     .bind(events.iter().map(|arrived| arrived.raw).collect::<Vec<_>>())
     .execute(tx)
     .await?;

@@ -24,12 +24,20 @@ CREATE TABLE payments (
 CREATE INDEX payments_order_ref ON payments (order_ref);
 CREATE INDEX payments_day ON payments (region, day, payment_id);
 
+-- Ids under which events name a payment that has another id: a dispute's, or a capture's (domain::PaymentEvent::alias).
+-- Brought by the events that name both.
+CREATE TABLE links (
+    alias      uuid PRIMARY KEY,
+    payment_id uuid NOT NULL
+);
+
 -- Events that wait for their order, or for the payment that knows their order. Deleted when they are applied.
 CREATE TABLE parked_events (
     event_id     uuid NOT NULL,
     content_hash bytea NOT NULL,
     payment_id   uuid NOT NULL,
     order_ref    text,
+    kind         text NOT NULL,
     record       bytea NOT NULL,
     parked_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, content_hash)
@@ -75,7 +83,8 @@ CREATE TABLE transitions (
     from_status text NOT NULL,
     to_status   text NOT NULL,
     event_id    uuid NOT NULL,
-    at          timestamptz NOT NULL DEFAULT now()
+    -- Under the order's lock, so that one order's transitions are in their order.
+    at          timestamptz NOT NULL DEFAULT clock_timestamp()
 ) PARTITION BY RANGE (at);
 CREATE INDEX transitions_order_ref ON transitions (order_ref);
 

@@ -1,9 +1,13 @@
 //! What a provider, or someone who pretends to be one, gets from the gateway.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use domain::frame::{Frame, Record};
 use futures_util::future::try_join_all;
 use it::{Answer, Running, event_body, own_config, post, send, services_up, signed};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{World, ready};
 
@@ -165,6 +169,31 @@ async fn a_client_over_its_rate_is_told_when_to_come_again() -> Result<()> {
         [post(address, "m1", &body).await?, post(address, "m2", &body).await?, post(address, "m3", &body).await?];
     assert_eq!(answers.each_ref().map(|answer| answer.status), [200, 200, 429]);
     assert!(answers[2].head.contains("retry-after: "), "{:?}", answers[2]);
+    running.stop().await?;
+    world.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_useful_give_their_place_back() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = gateway("slow", "[ingest]\nconnections_max = 4\nheader_timeout_ms = 300").await?;
+    let address = world.config.ingest.listen;
+    let openings: [&[u8]; 4] =
+        [b"", b"PRI * HTTP/2", b"POST /webhooks/shop HTTP/1.1\r\nhost: x\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
+    let mut silent = Vec::new();
+    for opening in openings {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(opening).await?;
+        silent.push(stream);
+    }
+    // All places are taken; this one waits for its own.
+    let body = event_body("payment.captured", "pay", Some("A"), 1, "c");
+    assert_eq!(post(address, "m1", &body).await?.status, 200);
+    for (mut stream, opening) in silent.into_iter().zip(openings) {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "still open after {:?}", String::from_utf8_lossy(opening));
+    }
     running.stop().await?;
     world.clean().await
 }

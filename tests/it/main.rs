@@ -3,8 +3,10 @@
 
 mod faults;
 mod gateway;
+mod growth;
 mod racing;
 mod reconciling;
+mod scenarios;
 mod support;
 mod sweeping;
 mod writing;

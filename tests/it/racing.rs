@@ -20,10 +20,20 @@ const ORDERS: u64 = 2000;
 const TOTAL: i64 = 3000;
 
 /// A small generator (xorshift), so that a printed seed gives the same run again.
-struct Draw(u64);
+pub struct Draw(u64);
 
 impl Draw {
-    fn below(&mut self, bound: u64) -> u64 {
+    /// By TOLLGATE_TEST_SEED, or anew; the seed is printed.
+    pub fn seeded() -> Result<Self> {
+        let seed = match std::env::var("TOLLGATE_TEST_SEED") {
+            Ok(seed) => seed.parse().context("TOLLGATE_TEST_SEED")?,
+            Err(_) => u64::from_le_bytes(Uuid::new_v4().into_bytes()[..8].try_into()?) | 1,
+        };
+        println!("TOLLGATE_TEST_SEED={seed}");
+        Ok(Self(seed))
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -34,7 +44,7 @@ impl Draw {
         self.below(n) == 0
     }
 
-    fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, usize::try_from(self.below(i as u64 + 1)).unwrap());
         }
@@ -47,7 +57,7 @@ fn number(reference: u64) -> String {
 
 /// The events of one order: one to three payments, each with a few reports of any kind, in a few seconds; some name no
 /// order, some come again with another content, some name the neighbour's order.
-fn events_of(draw: &mut Draw, order: u64, orders: u64, now_ms: i64) -> Vec<PaymentEvent<'static>> {
+pub fn events_of(draw: &mut Draw, order: u64, orders: u64, now_ms: i64) -> Vec<PaymentEvent<'static>> {
     let eur = Currency::parse("EUR").unwrap();
     let usd = Currency::parse("USD").unwrap();
     let mut events = Vec::new();
@@ -96,13 +106,13 @@ fn events_of(draw: &mut Draw, order: u64, orders: u64, now_ms: i64) -> Vec<Payme
 
 /// What the fold says of a set of events: facts by payment, orders by reference with their differences.
 #[derive(Default)]
-struct Expected {
+pub struct Expected {
     facts: HashMap<Uuid, Facts>,
     orders: BTreeMap<String, Order>,
 }
 
 impl Expected {
-    fn of(events: &[PaymentEvent<'static>], orders: u64) -> Self {
+    pub fn of(events: &[PaymentEvent<'static>], orders: u64) -> Self {
         let mut facts: HashMap<Uuid, Facts> = HashMap::new();
         for event in events {
             facts.entry(event.payment_id).or_default().merge(event);
@@ -118,16 +128,60 @@ impl Expected {
     }
 }
 
+/// The shop's orders `A-0`…, of [`TOTAL`] each.
+pub async fn insert_orders(world: &World, orders: u64) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO orders (reference, total, currency) SELECT 'A-' || n, 30, 'EUR' FROM generate_series(0, $1 - 1) n",
+    )
+    .bind(i64::try_from(orders)?)
+    .execute(&world.postgres)
+    .await?;
+    Ok(())
+}
+
+/// Publishes events in frames of any size. Neighbours stay near each other, so that several programs have the same orders
+/// at the same time.
+pub async fn publish<'e>(
+    world: &World,
+    draw: &mut Draw,
+    events: impl Iterator<Item = &'e PaymentEvent<'static>>,
+) -> Result<()> {
+    let mut records: Vec<_> = events.map(Record::event).collect();
+    records.chunks_mut(400).for_each(|records| draw.shuffle(records));
+    let mut rest = records.as_slice();
+    while !rest.is_empty() {
+        let size = usize::try_from(draw.below(30) + 1)?.min(rest.len());
+        let frame: Vec<&[u8]> = rest[..size].iter().map(|record| &record[..]).collect();
+        world.publish("reconcile.0", &frame).await?;
+        rest = &rest[size..];
+    }
+    Ok(())
+}
+
+/// One row a change: each order's transitions lead from `pending` to where it stands, none is there twice or missing, and
+/// each names an event.
+async fn check_transitions(world: &World) -> Result<()> {
+    let broken = sqlx::query(
+        "WITH steps AS (SELECT order_ref, from_status, to_status, event_id, \
+             lag(to_status, 1, 'pending') OVER (PARTITION BY order_ref ORDER BY at) AS before, \
+             lead(to_status) OVER (PARTITION BY order_ref ORDER BY at) IS NULL AS is_last FROM transitions) \
+         SELECT s.order_ref FROM steps s JOIN orders o ON o.reference = s.order_ref \
+         WHERE s.from_status <> s.before OR s.from_status = s.to_status OR (s.is_last AND s.to_status <> o.status) \
+             OR s.event_id = '00000000-0000-0000-0000-000000000000' \
+         UNION SELECT reference FROM orders WHERE status <> 'pending' AND reference NOT IN (SELECT order_ref FROM transitions)",
+    )
+    .fetch_all(&world.postgres)
+    .await?;
+    ensure!(broken.is_empty(), "transitions of {} orders are not a chain", broken.len());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_reconcilers_give_the_rows_that_the_set_of_events_gives() -> Result<()> {
     let _services = services_up().await;
     let orders = std::env::var("TOLLGATE_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(ORDERS);
-    let seed = match std::env::var("TOLLGATE_TEST_SEED") {
-        Ok(seed) => seed.parse().context("TOLLGATE_TEST_SEED")?,
-        Err(_) => u64::from_le_bytes(Uuid::new_v4().into_bytes()[..8].try_into()?) | 1,
-    };
-    println!("{orders} orders, TOLLGATE_TEST_SEED={seed}");
-    let mut draw = Draw(seed);
+    println!("{orders} orders");
+    let mut draw = Draw::seeded()?;
 
     // Small transactions, so that many meet.
     let small = "[reconciler]\nparked_poll_ms = 100\nflush_ms = 1\nflush_rows_max = 50";
@@ -137,25 +191,11 @@ async fn racing_reconcilers_give_the_rows_that_the_set_of_events_gives() -> Resu
     ready(config.reconciler.internal_listen).await?;
     ready(other.reconciler.internal_listen).await?;
     let world = World::new(config).await?;
-    sqlx::query(
-        "INSERT INTO orders (reference, total, currency) SELECT 'A-' || n, 30, 'EUR' FROM generate_series(0, $1 - 1) n",
-    )
-    .bind(i64::try_from(orders)?)
-    .execute(&world.postgres)
-    .await?;
+    insert_orders(&world, orders).await?;
 
     let now_ms = platform::clock::now_ms();
     let events: Vec<_> = (0..orders).flat_map(|order| events_of(&mut draw, order, orders, now_ms)).collect();
-    let mut records: Vec<_> = events.iter().chain(&events).map(Record::event).collect();
-    // Neighbours stay near each other, so that both programs have the same orders at the same time.
-    records.chunks_mut(400).for_each(|records| draw.shuffle(records));
-    let mut rest = records.as_slice();
-    while !rest.is_empty() {
-        let size = usize::try_from(draw.below(30) + 1)?.min(rest.len());
-        let frame: Vec<&[u8]> = rest[..size].iter().map(|record| &record[..]).collect();
-        world.publish("reconcile.0", &frame).await?;
-        rest = &rest[size..];
-    }
+    publish(&world, &mut draw, events.iter().chain(&events)).await?;
 
     let expected = Expected::of(&events, orders);
     eventually("all applied", async || {
@@ -170,10 +210,12 @@ async fn racing_reconcilers_give_the_rows_that_the_set_of_events_gives() -> Resu
         running.stop().await?;
     }
     compare(&world, &expected).await?;
+    check_transitions(&world).await?;
     world.clean().await
 }
 
-async fn compare(world: &World, expected: &Expected) -> Result<()> {
+/// The rows are those of the fold.
+pub async fn compare(world: &World, expected: &Expected) -> Result<()> {
     let rows = sqlx::query("SELECT payment_id, facts FROM payments").fetch_all(&world.postgres).await?;
     ensure!(rows.len() == expected.facts.len(), "{} payments, expected {}", rows.len(), expected.facts.len());
     for row in &rows {

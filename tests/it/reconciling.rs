@@ -60,7 +60,8 @@ async fn events_before_their_order_wait_and_are_applied_when_it_comes() -> Resul
     world.publish("reconcile.0", &[&captured]).await?;
     eventually("parked, and a break", async || {
         ensure!(count(&world, "SELECT count(*) FROM parked_events").await? == 2);
-        ensure!(count(&world, "SELECT count(*) FROM breaks WHERE kind = 'missing_order'").await? == 2);
+        ensure!(count(&world, "SELECT count(*) FROM breaks WHERE kind = 'missing_order'").await? == 1);
+        ensure!(count(&world, "SELECT count(*) FROM breaks WHERE kind = 'orphan_refund'").await? == 1);
         Ok(())
     })
     .await?;

@@ -1,10 +1,8 @@
 //! Differences between the two databases: found, healed or reported; and tables built again from Cassandra.
 
-use std::process::Command;
-
 use anyhow::{Result, ensure};
 use domain::partition::day_of;
-use it::{Running, Setup, eventually, own_setup, program_binary, services_up};
+use it::{Running, Setup, eventually, own_setup, program_binary, run_program, services_up};
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
@@ -37,18 +35,7 @@ impl Shop {
 
     /// Runs `reconciler …` with this test's configuration; its exit status and output.
     fn command(&self, arguments: &[&str]) -> Result<(i32, String)> {
-        let file = std::env::temp_dir().join(format!("{}.toml", self.setup.config.postgres.schema));
-        std::fs::write(&file, &self.setup.text)?;
-        let output = Command::new(program_binary("reconciler")?)
-            .args(arguments)
-            .arg("--config")
-            .arg(&file)
-            .envs(&self.setup.variables)
-            .output()?;
-        std::fs::remove_file(&file)?;
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        println!("reconciler {}: {}\n{text}", arguments.join(" "), output.status);
-        Ok((output.status.code().unwrap_or(-1), text))
+        run_program("reconciler", &self.setup, arguments)
     }
 
     async fn sweep(&self, extra: &[&str]) -> Result<(i32, String)> {
@@ -154,6 +141,7 @@ async fn every_difference_is_healed_or_reported() -> Result<()> {
     assert_eq!(shop.execute("DELETE FROM payments WHERE order_ref IN ('A-1', 'A-6', 'A-10')").await?, 4);
     shop.execute("DELETE FROM breaks WHERE subject = 'A-15'").await?;
     shop.execute("UPDATE orders SET status = 'pending', paid = 0 WHERE reference IN ('A-7', 'A-8')").await?;
+    shop.execute("UPDATE payments SET captured = 1, status = 'failed' WHERE order_ref = 'A-11'").await?;
     let payment = domain::ids::payment_id("tollgate", "", "p20");
     let keyspace = &shop.setup.config.cassandra.keyspace;
     shop.world
@@ -187,6 +175,7 @@ async fn every_difference_is_healed_or_reported() -> Result<()> {
         "A-60)",
         "order A-7 is pending",
         "order A-8 is pending",
+        "the columns of payment",
         "break duplicate_capture of order A-15",
     ] {
         assert!(text.contains(found), "the dry run does not show {found}");
@@ -246,8 +235,10 @@ async fn tables_that_were_dropped_are_built_again_from_cassandra() -> Result<()>
     let books = shop.books().await?;
     assert_eq!((books[0].len(), books[1].len(), books[2].len()), (100, 120, 20));
 
-    shop.execute("DROP TABLE payments, parked_events, breaks, closed_breaks, transitions, sweeps, _sqlx_migrations")
-        .await?;
+    shop.execute(
+        "DROP TABLE payments, links, parked_events, breaks, closed_breaks, transitions, sweeps, _sqlx_migrations",
+    )
+    .await?;
     let (status, text) = shop.replay(&["--dry-run"]).await?;
     assert!(status == 0 && text.contains("254 would be new"), "{text}");
     assert!(shop.lines("SELECT 1 FROM payments").await?.is_empty(), "a dry run writes nothing");
@@ -345,5 +336,50 @@ async fn the_orders_of_a_django_shop_are_driven_by_configuration_alone() -> Resu
     let (status, text) = shop.sweep(&[]).await?;
     assert_eq!(status, 0, "{text}");
     expect(["1,shipped,10.00", "2,payment_failed,0.00", "3,new,0.00", "4,shipped,10.00", "5,new,0.00"]).await?;
+    shop.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_that_was_stopped_goes_on_where_it_was() -> Result<()> {
+    let _services = services_up().await;
+    let shop = Shop::open("resume", SWEEP_ALL).await?;
+    let running = shop.reconciler().await?;
+    shop.execute(
+        "INSERT INTO orders (reference, total, currency) SELECT 'A-' || n, 10, 'EUR' FROM generate_series(0, 59) n",
+    )
+    .await?;
+    publish(&shop, &events(60)).await?;
+    settled(&shop).await?;
+    running.stop().await?;
+
+    // Some 150 events at 40 a second, a lane at a time.
+    let file = std::env::temp_dir().join(format!("{}_slow.toml", shop.setup.config.postgres.schema));
+    std::fs::write(&file, &shop.setup.text)?;
+    let mut slow = tokio::process::Command::new(program_binary("reconciler")?)
+        .args(["sweep", "--region", "eu", "--day", &today(), "--rows-per-second", "40", "--config"])
+        .arg(&file)
+        .envs(&shop.setup.variables)
+        .kill_on_drop(true)
+        .spawn()?;
+    let lanes = async |condition: &str| {
+        Ok::<_, anyhow::Error>(shop.lines(&format!("SELECT lane FROM sweeps WHERE {condition}")).await?.len())
+    };
+    eventually("a lane is done", async || {
+        ensure!(lanes("finished_at IS NOT NULL").await? > 0);
+        Ok(())
+    })
+    .await?;
+    tokio::process::Command::new("kill").arg("-TERM").arg(slow.id().unwrap_or_default().to_string()).status().await?;
+    assert_eq!(slow.wait().await?.code(), Some(2), "it says that it did not come to its end");
+    std::fs::remove_file(&file)?;
+    let left = lanes("finished_at IS NULL").await?;
+    assert!(left > 0, "nothing was left to do");
+    assert_eq!(lanes("claimed_until IS NOT NULL").await?, 0, "a claim was not given back");
+
+    let (status, text) = shop.sweep(&["--json"]).await?;
+    assert_eq!(status, 0, "{text}");
+    let tally: serde_json::Value = serde_json::from_str(&text)?;
+    assert!(tally["events"].as_u64().is_some_and(|events| events > 0 && events < 152), "{text}");
+    assert_eq!(lanes("finished_at IS NULL").await?, 0);
     shop.clean().await
 }

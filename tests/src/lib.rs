@@ -99,6 +99,25 @@ pub fn program_binary(program: &str) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// Runs a program with a test's configuration to its end; its exit status, and what it printed.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn run_program(program: &str, setup: &Setup, arguments: &[&str]) -> Result<(i32, String)> {
+    let file = std::env::temp_dir().join(format!("{}.toml", setup.config.postgres.schema));
+    std::fs::write(&file, &setup.text)?;
+    let output = std::process::Command::new(program_binary(program)?)
+        .args(arguments)
+        .arg("--config")
+        .arg(&file)
+        .envs(&setup.variables)
+        .output()?;
+    std::fs::remove_file(&file)?;
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    println!("{program} {}: {}\n{text}", arguments.join(" "), output.status);
+    Ok((output.status.code().unwrap_or(-1), text))
+}
+
 /// Waits until `condition` holds; its last error is the failure's.
 ///
 /// # Errors

@@ -178,11 +178,11 @@ impl Facts {
 }
 
 /// Which of two reports of one kind and transaction is kept. Of cumulative figures in the same second the larger one is
-/// the later; what was captured in all is kept at its largest, so that it never shrinks.
+/// the later; what was captured is kept at its largest, so that it never shrinks.
 fn rank(kind: Kind, fact: &Fact) -> (i64, i64, Version) {
     let minor = fact.amount.map_or(0, |money| money.minor);
     match kind {
-        Kind::CapturedTotal => (minor, 0, fact.latest),
+        Kind::Captured | Kind::CapturedTotal => (minor, 0, fact.latest),
         Kind::RefundedTotal => (fact.latest.at_ms, minor, fact.latest),
         _ => (fact.latest.at_ms, 0, fact.latest),
     }

@@ -19,11 +19,11 @@ pub enum OrderStatus {
     Authorized,
     /// Less than the total was taken.
     PartiallyPaid,
-    /// The total was taken.
+    /// The total was taken, or more of which the rest was given back.
     Paid,
-    /// More than the total was taken.
+    /// More than the total was taken and not given back.
     Overpaid,
-    /// Some of the money was given back.
+    /// Money was given back, so that less than the total is left.
     PartiallyRefunded,
     /// All of the money was given back.
     Refunded,
@@ -73,10 +73,11 @@ impl OrderStatus {
 pub enum DifferenceKind {
     /// A payment is in another currency than the order. Expected: the total; actual: what was paid in its currency.
     Currency,
-    /// Money was taken, but not the order's total, and none of the kinds below says why. Expected: the total; actual:
-    /// what was paid.
+    /// Money was taken and not given back, but not the order's total, and none of the kinds below says why. Expected: the
+    /// total; actual: what was paid.
     Amount,
-    /// Several payments took money, together more than the total. Expected: the total; actual: what was paid.
+    /// Several payments took money, together more than the total, and it was not given back. Expected: the total; actual:
+    /// what was paid.
     DuplicateCapture,
     /// More was given back than was ever taken. Expected: what was taken, of the payments concerned; actual: what was
     /// given back of them.
@@ -194,12 +195,18 @@ impl Sums {
         }
     }
 
+    /// Paid and not given back.
+    fn net(&self) -> i64 {
+        self.paid.saturating_sub(self.refunded)
+    }
+
     /// One cause gives one difference of the amount paid: the kind that explains it, else [`DifferenceKind::Amount`].
+    /// Giving back what is too much, or all of what is too little, settles it.
     fn differences(&self, total: i64) -> Vec<Difference> {
         let amount = match () {
-            () if self.paid > total && self.taken > 1 => Some(DifferenceKind::DuplicateCapture),
+            () if self.net() > total && self.taken > 1 => Some(DifferenceKind::DuplicateCapture),
             () if self.paid < total && self.capture_failed > 0 => Some(DifferenceKind::CaptureFailed),
-            () if self.paid > 0 && self.paid != total => Some(DifferenceKind::Amount),
+            () if self.net() > total || (self.paid < total && self.net() > 0) => Some(DifferenceKind::Amount),
             () => None,
         };
         let of_paid = |kind| Difference { kind, expected: total, actual: self.paid };
@@ -214,10 +221,11 @@ impl Sums {
     fn status(&self, total: i64) -> OrderStatus {
         match () {
             () if self.disputed > 0 => OrderStatus::Disputed,
-            () if self.refunded > 0 && self.refunded >= self.paid => OrderStatus::Refunded,
-            () if self.refunded > 0 => OrderStatus::PartiallyRefunded,
-            () if self.paid > total => OrderStatus::Overpaid,
-            () if self.paid > 0 && self.paid == total => OrderStatus::Paid,
+            () if self.refunded > 0 && self.net() <= 0 => OrderStatus::Refunded,
+            () if self.net() > total => OrderStatus::Overpaid,
+            () if self.refunded > 0 && self.net() < total => OrderStatus::PartiallyRefunded,
+            // Also where too much was taken, and what was too much was given back.
+            () if self.paid > 0 && self.net() == total => OrderStatus::Paid,
             () if self.paid > 0 => OrderStatus::PartiallyPaid,
             () if self.authorized => OrderStatus::Authorized,
             () if self.open => OrderStatus::Pending,

@@ -135,9 +135,14 @@ impl Sums<'_> {
         let singles = sum(self.facts.of_kind(Kind::Captured).map(|(_, f)| self.minor(f.amount)));
         let gross = total.max(singles);
         let failed = sum(self.facts.of_kind(Kind::CaptureFailed).map(|(transaction, failure)| {
-            // A capture that failed before it was ever reported took nothing.
-            let single = self.facts.get(Kind::Captured, transaction).map_or(0, |f| self.minor(f.amount));
-            if total > 0 { self.minor(failure.amount) } else { single.min(self.minor(failure.amount)) }
+            let success = self.facts.get(Kind::Captured, transaction);
+            match success {
+                // Taken again after it failed.
+                Some(success) if success.latest.at_ms > failure.latest.at_ms => 0,
+                _ if total > 0 => self.minor(failure.amount),
+                // A capture that failed before it was ever reported took nothing.
+                _ => success.map_or(0, |success| self.minor(success.amount).min(self.minor(failure.amount))),
+            }
         }));
         (gross, failed.min(gross))
     }

@@ -59,11 +59,17 @@ impl<'a> Draft<'a> {
         if self.time_ms < now_ms.saturating_sub(BACK_MS_MAX) {
             return Err("event time is too long ago".into());
         }
+        let is_paid = source.authorized_is_paid_from_ms.is_some_and(|from_ms| self.time_ms >= from_ms);
+        let kind = match self.kind {
+            // A total, so that a capture which is reported after all is not counted once more.
+            Kind::Authorized if is_paid => Kind::CapturedTotal,
+            kind => kind,
+        };
         let mut event = PaymentEvent {
             event_id: ids::event_id(provider, &self.account, &self.event_key),
             content_hash: ContentHash([0; 16]),
             payment_id: ids::payment_id(provider, &self.account, &self.payment),
-            kind: self.kind,
+            kind,
             amount: self.amount,
             event_time_ms: self.time_ms,
             version_ms: self.time_ms,

@@ -26,6 +26,12 @@ pub fn find(name: &str) -> Option<&'static Provider> {
     ALL.into_iter().find(|provider| provider.name == name)
 }
 
+/// Whether the provider's refunds and disputes name a capture and not the payment that was captured.
+#[must_use]
+pub fn refunds_name_captures(provider: &str) -> bool {
+    provider == "paypal"
+}
+
 /// What Tollgate knows of one payment provider.
 #[derive(Debug)]
 pub struct Provider {
@@ -77,6 +83,9 @@ pub struct Source {
     pub user_key: String,
     /// How far the signed time may be from now, seconds.
     pub tolerance_seconds: i64,
+    /// Authorizations of this time and later are money taken: the provider captures by itself and may not say so. Unix
+    /// milliseconds of the event, so that one event always means the same.
+    pub authorized_is_paid_from_ms: Option<i64>,
 }
 
 impl Source {

@@ -154,14 +154,20 @@ impl Meter {
 }
 
 impl Place {
+    /// RabbitMQ of a configuration.
+    #[must_use]
     pub fn rabbitmq(config: &Config) -> Self {
         Self::of(config.rabbitmq.url.expose(), 5672)
     }
 
+    /// The first Cassandra node of a configuration.
+    #[must_use]
     pub fn cassandra(config: &Config) -> Self {
         Self::of(config.cassandra.nodes.first().map_or("", String::as_str), 9042)
     }
 
+    /// Postgres of a configuration.
+    #[must_use]
     pub fn postgres(config: &Config) -> Self {
         Self::of(config.postgres.url.expose(), 5432)
     }

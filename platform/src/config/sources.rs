@@ -24,6 +24,9 @@ pub struct SourceConfig {
     pub user_key: String,
     #[serde(default = "tolerance_seconds")]
     pub tolerance_seconds: i64,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorized_is_paid_from: Option<String>,
     #[serde(default = "rate_per_second")]
     pub rate_per_second: u32,
     #[serde(default = "burst")]
@@ -98,6 +101,9 @@ impl SourceConfig {
         if self.rate_per_second == 0 || self.burst == 0 {
             return fail("rate_per_second and burst must be 1 or more".into());
         }
+        if let Err(why) = time_ms(self.authorized_is_paid_from.as_deref()) {
+            return fail(format!("authorized_is_paid_from: {why}"));
+        }
         if self.secrets.is_empty() {
             return fail("no secrets: nothing could be verified".into());
         }
@@ -116,12 +122,9 @@ impl SourceConfig {
             let text = secret.read(folder).map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
             let key = (provider.prepare_secret)(text.expose().trim())
                 .ok_or_else(|| fail(format!("secrets[{index}]: not a secret of {}", provider.name)))?;
-            let time = |text: &Option<String>| match text {
-                None => Ok(None),
-                Some(text) => match providers::parse_time_ms(text) {
-                    Some(ms) => Ok(Some(ms.div_euclid(1000))),
-                    None => Err(fail(format!("secrets[{index}]: {text:?} is not a time such as 2026-12-01T00:00:00Z"))),
-                },
+            let time = |text: &Option<String>| match time_ms(text.as_deref()) {
+                Ok(ms) => Ok(ms.map(|ms| ms.div_euclid(1000))),
+                Err(why) => Err(fail(format!("secrets[{index}]: {why}"))),
             };
             let prepared = domain::signature::Secret::new(&key, time(&secret.not_before)?, time(&secret.not_after)?)
                 .ok_or_else(|| fail(format!("secrets[{index}]: is empty")))?;
@@ -134,9 +137,18 @@ impl SourceConfig {
             order_key: self.order_key.clone(),
             user_key: self.user_key.clone(),
             tolerance_seconds: self.tolerance_seconds,
+            authorized_is_paid_from_ms: time_ms(self.authorized_is_paid_from.as_deref()).map_err(fail)?,
         };
         Ok(ConfiguredSource { provider, source, secrets, rate_per_second: self.rate_per_second, burst: self.burst })
     }
+}
+
+/// An optional time of the configuration, Unix milliseconds.
+fn time_ms(text: Option<&str>) -> Result<Option<i64>, String> {
+    let read = |text: &str| {
+        providers::parse_time_ms(text).ok_or_else(|| format!("{text:?} is not a time such as 2026-12-01T00:00:00Z"))
+    };
+    text.map(read).transpose()
 }
 
 impl SecretConfig {

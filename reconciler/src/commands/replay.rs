@@ -68,8 +68,9 @@ impl Replay {
         replayed.lines.iter().for_each(|line| println!("{line}"));
         println!("{} events read, {} a second", replayed.events, shown.rate(replayed.events));
         let verb = if self.dry_run { "would be" } else { "were" };
-        let (news, parked, orders) = (replayed.news, replayed.parked, replayed.orders);
+        let (news, mended, parked, orders) = (replayed.news, replayed.mended, replayed.parked, replayed.orders);
         println!("{news} {verb} new, {parked} {verb} parked, {orders} times an order {verb} changed");
+        println!("{mended} known payments {verb} written anew");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -124,8 +124,8 @@ impl Sweep {
         };
         println!("{} {}: {} events, {rate} a second, {} payments", self.region, self.day, tally.events, tally.payments);
         println!(
-            "  {healed:16} {} events, {} orders, {} rows of the shop's view",
-            tally.missed_events, tally.orders, tally.view_rows
+            "  {healed:16} {} events, {} rows of payments, {} orders, {} rows of the shop's view",
+            tally.missed_events, tally.payment_rows, tally.orders, tally.view_rows
         );
         println!("  {found:16} {} breaks", tally.breaks);
         if tally.recent > 0 {

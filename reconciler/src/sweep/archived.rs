@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Lane, Pace, SweepError, Sweeper, Tally};
 use crate::breaks::{self, CONFLICTING_DUPLICATE};
 use crate::plan::{Arrived, conflicting};
+use crate::sql::read_links;
 
 /// Events compared at once.
 const BATCH: usize = 1000;
@@ -76,7 +77,7 @@ impl Sweeper {
         tally.events += arrived.len() as u64;
         let ids: BTreeSet<Uuid> = arrived.iter().map(|arrived| arrived.event.payment_id).collect();
         seen.extend(ids.iter().map(|id| id.as_u64_pair().0));
-        let mut facts = self.facts(ids.into_iter().collect()).await?;
+        let (mut facts, links) = self.facts(ids.into_iter().collect()).await?;
         let mut conflicts = Vec::new();
         let mut missed = Vec::new();
         let young_from_ms = now_ms() - i64::from(self.config.settle_seconds) * 1000;
@@ -87,7 +88,8 @@ impl Sweeper {
             }
             *last = Some((event.event_id, event.content_hash));
             // Merged in memory, so that of two reports of which the later one says all only that one counts as missed.
-            if facts.get_mut(&event.payment_id).is_some_and(|facts| !facts.merge(event)) {
+            let payment_id = links.get(&event.payment_id).unwrap_or(&event.payment_id);
+            if facts.get_mut(payment_id).is_some_and(|facts| !facts.merge(event)) {
                 continue;
             }
             match event.received_at_ms > young_from_ms {
@@ -112,13 +114,18 @@ impl Sweeper {
         Ok(())
     }
 
-    async fn facts(&self, payment_ids: Vec<Uuid>) -> Result<HashMap<Uuid, Facts>, SweepError> {
+    /// What Postgres holds of the payments that these ids stand for, and which of the ids are another's.
+    async fn facts(&self, mut ids: Vec<Uuid>) -> Result<(HashMap<Uuid, Facts>, HashMap<Uuid, Uuid>), SweepError> {
+        let mut connection = self.handler.books.pool.acquire().await?;
+        let links = read_links(&mut connection, &ids).await?;
+        ids.extend(links.values());
         let rows = sqlx::query("SELECT payment_id, facts FROM payments WHERE payment_id = ANY ($1)")
-            .bind(payment_ids)
-            .fetch_all(&self.handler.books.pool)
+            .bind(ids)
+            .fetch_all(&mut *connection)
             .await?;
         let decode = |bytes: &[u8]| Facts::decode(bytes).map_err(|error| sqlx::Error::Decode(error.into()));
-        rows.iter().map(|row| Ok((row.try_get(0)?, decode(row.try_get(1)?)?))).collect()
+        let facts = rows.iter().map(|row| Ok((row.try_get(0)?, decode(row.try_get(1)?)?)));
+        Ok((facts.collect::<Result<_, sqlx::Error>>()?, links))
     }
 
     async fn parked(&self, missed: &[Arrived<'_>]) -> Result<HashSet<Uuid>, SweepError> {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use domain::fold::Payment;
+use domain::partition::day_of;
 use platform::clock::{now_ms, now_us};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
@@ -80,7 +81,7 @@ impl Sweeper {
                 actual: Some(payment.shop_amount()),
                 detail,
             };
-            if !seen.contains(row.payment_id) && !self.is_archived(lane, row).await? {
+            if !seen.contains(row.payment_id) && !self.is_archived(row).await? {
                 let detail =
                     format!("{} {} is in Postgres, but Cassandra has no event of it", row.provider, row.provider_ref);
                 found.push(of(MISSING_PAYMENT, detail));
@@ -94,11 +95,21 @@ impl Sweeper {
         self.report(lane, &found, &[MISSING_PAYMENT, STALE_AUTHORIZATION], &subjects, tally).await
     }
 
-    /// Looks once more at what the walk did not see: it may have come while the walk was under way.
-    async fn is_archived(&self, lane: &Lane<'_>, row: &PaymentRow) -> Result<bool, SweepError> {
-        let Some(layout) = lane.layout else { return Ok(false) };
-        let place = (row.region.as_str(), row.day(), layout.bucket(row.latest_event_ms(), row.payment_id));
-        Ok(self.archive.holds(&self.handler.session, place, row.payment_id).await?)
+    /// Looks once more for what the walk did not see: it may have come while the walk was under way, or the latest
+    /// event named the payment by another id and lies elsewhere.
+    async fn is_archived(&self, row: &PaymentRow) -> Result<bool, SweepError> {
+        let session = &self.handler.session;
+        let times: BTreeSet<i64> = row.facts.entries.values().map(|fact| fact.event_time_ms).collect();
+        for event_time_ms in times.into_iter().rev() {
+            let day = day_of(event_time_ms);
+            if let Some(layout) = self.archive.layout(session, &row.region, day).await? {
+                let place = (row.region.as_str(), day, layout.bucket(event_time_ms, row.payment_id));
+                if self.archive.holds(session, place, row.payment_id).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Orders that are not what their payments say, were written over by the shop, or are gone.
@@ -114,7 +125,8 @@ impl Sweeper {
         let mut connection = books.pool.acquire().await?;
         let orders = books.orders.read(&mut connection, &references).await?;
         let rows = read_payments(&mut connection, &[], &references).await?;
-        let known = Known { payments: rows, orders: &orders, examine: &references, words: books.orders.words() };
+        let (links, words) = (HashMap::new(), books.orders.words());
+        let known = Known { payments: rows, links, orders: &orders, examine: &references, words };
         let plan = Plan::of(&[], known, now_us());
         let kinds = breaks::of_orders();
         let open = open_breaks(&mut connection, &kinds, &references).await?;
@@ -123,7 +135,12 @@ impl Sweeper {
         let due: HashSet<(&str, &str)> = plan.breaks.iter().map(|found| (found.kind, found.subject.as_str())).collect();
         let there: HashSet<(&str, &str)> =
             open.iter().map(|(kind, subject)| (kind.as_str(), subject.as_str())).collect();
-        let changed = plan.orders.iter().map(|change| change.reference.as_str());
+        for (row, _) in &plan.payments {
+            tally.payment_rows += 1;
+            tally.line(|| format!("the columns of payment {} do not say what its events say", row.payment_id));
+        }
+        let mended = plan.payments.iter().map(|(row, _)| row.order_ref.as_str());
+        let changed = plan.orders.iter().map(|change| change.reference.as_str()).chain(mended);
         let wrong: BTreeSet<&str> =
             due.symmetric_difference(&there).map(|(_, reference)| *reference).chain(changed).collect();
         let wrong: Vec<&str> = wrong.into_iter().collect();

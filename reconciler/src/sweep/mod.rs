@@ -72,6 +72,8 @@ pub struct Tally {
     pub recent: u64,
     /// Events that Postgres lacked; merged, or parked, but in a dry run.
     pub missed_events: u64,
+    /// Payments whose columns say something else than their events; mended but in a dry run.
+    pub payment_rows: u64,
     /// Orders out of line with their payments; mended but in a dry run.
     pub orders: u64,
     /// Rows of the shop's view that were missing or old; written but in a dry run.
@@ -92,7 +94,7 @@ impl Tally {
     /// What was mended, or would have been.
     #[must_use]
     pub fn healed(&self) -> u64 {
-        self.missed_events + self.orders + self.view_rows
+        self.missed_events + self.payment_rows + self.orders + self.view_rows
     }
 
     /// Adds another lane's.
@@ -101,6 +103,7 @@ impl Tally {
         self.payments += other.payments;
         self.recent += other.recent;
         self.missed_events += other.missed_events;
+        self.payment_rows += other.payment_rows;
         self.orders += other.orders;
         self.view_rows += other.view_rows;
         self.breaks += other.breaks;
@@ -174,7 +177,14 @@ impl Sweeper {
     /// Sweeps a claimed lane, renews the claim on the way, and says that it is done.
     pub async fn mend(&self, units: &Units, unit: &Unit, rows_read: &mut RowsRead<'_>) -> Result<Tally, SweepError> {
         let mut pace = Pace { sweeper: self, claim: Some(units), renewed: Instant::now(), rows_read };
-        let tally = self.sweep(unit, &mut pace).await?;
+        let tally = match self.sweep(unit, &mut pace).await {
+            Ok(tally) => tally,
+            Err(error) => {
+                // For whoever comes next; if Postgres is away, the claim ends by itself.
+                let _away = units.release(unit).await;
+                return Err(error);
+            }
+        };
         units.finish(unit, &tally).await?;
         self.handler.metrics.swept(&tally);
         Ok(tally)
@@ -227,9 +237,18 @@ impl Sweeper {
         while let Some(unit) = units.claim(None).await? {
             let tally = self.mend(units, &unit, &mut |_| {}).await?;
             if tally.healed() + tally.breaks > 0 {
-                let Tally { missed_events, orders, view_rows, breaks, .. } = tally;
-                let (region, day, lane) = (&unit.region, unit.date(), unit.lane);
-                tracing::warn!(%region, %day, lane, missed_events, orders, view_rows, breaks, "a sweep found differences");
+                let Tally { missed_events, payment_rows, orders, view_rows, breaks, .. } = tally;
+                tracing::warn!(
+                    region = %unit.region,
+                    day = %unit.date(),
+                    lane = unit.lane,
+                    missed_events,
+                    payment_rows,
+                    orders,
+                    view_rows,
+                    breaks,
+                    "a sweep found differences"
+                );
             }
         }
         Ok(())

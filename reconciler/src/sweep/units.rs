@@ -112,6 +112,20 @@ impl Units {
         Ok(())
     }
 
+    /// Gives a claim back without having finished.
+    pub async fn release(&self, unit: &Unit) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "UPDATE sweeps SET claimed_until = NULL \
+             WHERE region = $1 AND day = date '1970-01-01' + $2 AND lane = $3 AND finished_at IS NULL",
+        )
+        .bind(&unit.region)
+        .bind(unit.day)
+        .bind(unit.lane)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Ends a claim with what was found.
     pub async fn finish(&self, unit: &Unit, tally: &Tally) -> Result<(), sqlx::Error> {
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
