@@ -8,13 +8,22 @@ pub struct Variable {
     pub(crate) name: &'static str,
     pub(crate) label: &'static str,
     pub(crate) query: &'static str,
+    /// What stands for all values; without it, Grafana lists each.
+    pub(crate) all: Option<&'static str>,
 }
 
 impl Variable {
     /// The values that Prometheus has for `query`, a `label_values(…)`; all of them at first.
     #[must_use]
     pub fn new(name: &'static str, label: &'static str, query: &'static str) -> Self {
-        Self { name, label, query }
+        Self { name, label, query, all: Some(".*") }
+    }
+
+    /// "All" are the listed ones alone: there are others that nobody wants to see.
+    #[must_use]
+    pub fn only_listed(mut self) -> Self {
+        self.all = None;
+        self
     }
 }
 

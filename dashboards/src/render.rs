@@ -72,7 +72,7 @@ fn variable(variable: &Variable) -> TemplateVariable {
         datasource: Some(data_source()),
         multi: true,
         include_all: true,
-        all_value: Some(".*"),
+        all_value: variable.all,
         current: VariableChoice { text: "All", value: "$__all" },
         refresh: 2,
         sort: 1,

@@ -18,8 +18,9 @@ pub fn board() -> Board {
             Variable::new(
                 "database",
                 "Database",
-                "label_values(pg_database_size_bytes{datname!~\"template.*\"}, datname)",
-            ),
+                "label_values(pg_database_size_bytes{datname!~\"template.*|postgres\"}, datname)",
+            )
+            .only_listed(),
         ],
         rows: vec![
             glance(),
