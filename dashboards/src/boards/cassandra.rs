@@ -11,8 +11,8 @@ pub fn board() -> Board {
     Board {
         uid: uid::CASSANDRA,
         title: "Cassandra",
-        description: "Add a node when, at usual load, compactions keep waiting, mutations wait or are dropped, the heap does not get \
-                      empty, or a disk is more than half full (a compaction needs room).",
+        description: "Add a node when, at usual load, compactions keep waiting, mutations wait or are dropped, the \
+                      heap does not get empty, or a disk is more than half full (a compaction needs room).",
         variables: vec![Variable::new("instance", "Node", "label_values(up{job=\"cassandra\"}, instance)")],
         rows: vec![
             glance(),

@@ -82,7 +82,8 @@ fn ack() -> Panel {
     Panel::series(
         "All chosen sources",
         Unit::Seconds,
-        "From a request's header to its 2xx. Lines: the objective (1 s), Razorpay's deadline (5 s), Adyen's and Square's (10 s).",
+        "From a request's header to its 2xx. Lines: the objective (1 s), Razorpay's deadline (5 s), Adyen's and \
+         Square's (10 s).",
     )
     .query("p50", quantile("0.5", "", ACK, CHOSEN))
     .query("p99", quantile("0.99", "", ACK, CHOSEN))
@@ -108,7 +109,8 @@ fn refusals() -> Panel {
     Panel::stack(
         "Signatures refused, by reason",
         Unit::RequestsPerSecond,
-        "`wrong_signature`: a secret was rotated, or somebody forges. `outside_tolerance`: a clock is wrong, or a replay.",
+        "`wrong_signature`: a secret was rotated, or somebody forges. `outside_tolerance`: a clock is wrong, or a \
+         replay.",
     )
     .query("{{reason}}", rate("reason", "tollgate_ingest_refusals_total", CHOSEN))
     .no_value("none")
@@ -119,7 +121,8 @@ fn unauthorized() -> Panel {
     Panel::series(
         "Share of wrong signatures, by source",
         Unit::Share,
-        "Of all requests of the source. All of a source's: its secret was rotated at the provider, and Tollgate does not know.",
+        "Of all requests of the source. All of a source's: its secret was rotated at the provider, and Tollgate does \
+         not know.",
     )
     .query("{{source}}", format!("{refused} / clamp_min({}, 1e-9)", rate("source", REQUESTS, CHOSEN)))
     .levels(Levels::Above(0.05, 0.5))
@@ -130,11 +133,15 @@ fn turned_away() -> Panel {
     Panel::stack(
         "Requests turned away",
         Unit::RequestsPerSecond,
-        "`unavailable`: RabbitMQ does not take frames. `overloaded`: too many at once. `rate_limited`: over a client's or source's rate.",
+        "`unavailable`: RabbitMQ does not take frames. `overloaded`: too many at once. `rate_limited`: over a \
+         client's or source's rate.",
     )
     .query(
         "{{source}}, {{outcome}}",
-        format!("{} > 0", rate("source, outcome", REQUESTS, &chosen("outcome=~\"overloaded|unavailable|rate_limited|body_timeout\""))),
+        format!(
+            "{} > 0",
+            rate("source, outcome", REQUESTS, &chosen("outcome=~\"overloaded|unavailable|rate_limited|body_timeout\""))
+        ),
     )
     .no_value("none")
     .may_be_empty("everybody is served")
@@ -144,7 +151,8 @@ fn publish_errors() -> Panel {
     Panel::stack(
         "Frames that RabbitMQ did not take",
         Unit::MessagesPerSecond,
-        "`blocked`: an alarm of memory or disk. `refused`: the queue is full or has no majority. `timed_out`: no confirm in time.",
+        "`blocked`: an alarm of memory or disk. `refused`: the queue is full or has no majority. `timed_out`: no \
+         confirm in time.",
     )
     .query("{{reason}}", rate("reason", "tollgate_ingest_publish_errors_total", INSTANCE))
     .no_value("none")

@@ -12,7 +12,8 @@ pub fn board() -> Board {
     Board {
         uid: uid::OVERVIEW,
         title: "Overview",
-        description: "The way of a payment from the webhook to the order, the two objectives, and what waits for a person.",
+        description: "The way of a payment from the webhook to the order, the two objectives, and what waits for a \
+                      person.",
         variables: Vec::new(),
         rows: vec![
             way(),
@@ -114,7 +115,8 @@ fn ack() -> Panel {
     Panel::series(
         "Time to 2xx",
         Unit::Seconds,
-        "From a request's header to its 2xx. Lines: the objective (1 s), Razorpay's deadline (5 s), Adyen's and Square's (10 s).",
+        "From a request's header to its 2xx. Lines: the objective (1 s), Razorpay's deadline (5 s), Adyen's and \
+         Square's (10 s).",
     )
     .query("p50", quantile("0.5", "", ACK, ""))
     .query("p99", quantile("0.99", "", ACK, ""))
@@ -144,7 +146,8 @@ fn backlog() -> Panel {
     Panel::series(
         "Backlog by stage",
         Unit::Count,
-        "Frames of each stage that are not settled. `write` grows: the writer or Cassandra; `reconcile`: the reconciler or Postgres.",
+        "Frames of each stage that are not settled. `write` grows: the writer or Cassandra; `reconcile`: the \
+         reconciler or Postgres.",
     )
     .query("{{stage}}", "tollgate:backlog_frames")
     .link(uid::RABBITMQ)
@@ -162,7 +165,8 @@ fn objectives() -> Row {
             Panel::stat(
                 "Acknowledged in time, last hour",
                 Unit::Share,
-                "Webhooks with a 2xx within a second, of those that were accepted or turned away for Tollgate's own reasons.",
+                "Webhooks with a 2xx within a second, of those that were accepted or turned away for Tollgate's own \
+                 reasons.",
             )
             .query("", "1 - tollgate:ack_missed:ratio_rate1h")
             .levels(Levels::Below(0.9995, 0.999)),
@@ -197,7 +201,8 @@ fn burning() -> Panel {
     Panel::series(
         "Burn rate",
         Unit::Factor,
-        "1 uses up the budget of 30 days in 30 days. Lines: allowed (1); the fast alerts fire at 6 for six hours and 14.4 for an hour.",
+        "1 uses up the budget of 30 days in 30 days. Lines: allowed (1); the fast alerts fire at 6 for six hours and \
+         14.4 for an hour.",
     )
     .query("acknowledged, 5 min", "tollgate:ack_missed:ratio_rate5m / 0.001")
     .query("acknowledged, 1 h", "tollgate:ack_missed:ratio_rate1h / 0.001")

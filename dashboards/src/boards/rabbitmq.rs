@@ -32,6 +32,7 @@ fn per_queue(metric: &str) -> String {
 
 fn glance() -> Row {
     let alarm = |metric: &str| format!("max(rabbitmq_alarms_{metric}{{{INSTANCE}}})");
+    let dead = format!("sum(max by (queue) (rabbitmq_detailed_queue_messages{{{INSTANCE}, queue=~\".+\\\\.dead\"}}))");
     Row::stats(
         "At a glance",
         [
@@ -40,14 +41,23 @@ fn glance() -> Row {
                 .levels(Levels::Above(500.0, 5000.0)),
             Panel::stat("Published", Unit::MessagesPerSecond, "Frames that programs publish.")
                 .query("", rate("", "rabbitmq_global_messages_received_total", INSTANCE)),
-            Panel::stat("Alarms", Unit::Count, "Of memory or disk. While there is one, nobody can publish: providers get 503.")
-                .query("memory", alarm("memory_used_watermark"))
-                .query("disk", alarm("free_disk_space_watermark"))
-                .levels(Levels::Above(1.0, 1.0)),
-            Panel::stat("Dead frames", Unit::Count, "In the queue of frames that were delivered too often; the writer takes them into the table `dead_letters`.")
-                .query("", format!("sum(max by (queue) (rabbitmq_detailed_queue_messages{{{INSTANCE}, queue=~\".+\\\\.dead\"}}))"))
-                .levels(Levels::Above(1.0, 100.0))
-                .no_value("no queue"),
+            Panel::stat(
+                "Alarms",
+                Unit::Count,
+                "Of memory or disk. While there is one, nobody can publish: providers get 503.",
+            )
+            .query("memory", alarm("memory_used_watermark"))
+            .query("disk", alarm("free_disk_space_watermark"))
+            .levels(Levels::Above(1.0, 1.0)),
+            Panel::stat(
+                "Dead frames",
+                Unit::Count,
+                "In the queue of frames that were delivered too often; the writer takes them into the table \
+                 `dead_letters`.",
+            )
+            .query("", dead)
+            .levels(Levels::Above(1.0, 100.0))
+            .no_value("no queue"),
         ],
     )
 }
@@ -72,7 +82,8 @@ fn bytes() -> Panel {
     Panel::series(
         "Size",
         Unit::Bytes,
-        "Of the bodies in each queue. At `rabbitmq.write_queue_bytes_max` (1 GiB by default) a write queue takes nothing more.",
+        "Of the bodies in each queue. At `rabbitmq.write_queue_bytes_max` (1 GiB by default) a write queue takes \
+         nothing more.",
     )
     .query("{{queue}}", per_queue("queue_messages_bytes"))
     .levels(Levels::Above(500e6, 1000e6))
@@ -103,7 +114,8 @@ fn trouble() -> Panel {
     Panel::series(
         "Redelivered, returned, dead-lettered",
         Unit::MessagesPerSecond,
-        "Redelivered: a program ended with frames in hand. Returned: a queue is missing. Dead-lettered: delivered too often.",
+        "Redelivered: a program ended with frames in hand. Returned: a queue is missing. Dead-lettered: delivered too \
+         often.",
     )
     .query("redelivered", rate("", "rabbitmq_global_messages_redelivered_total", INSTANCE))
     .query("returned", rate("", "rabbitmq_global_messages_unroutable_returned_total", INSTANCE))

@@ -81,7 +81,8 @@ fn lag() -> Panel {
     Panel::series(
         "Time to the commit",
         Unit::Seconds,
-        "From the webhook's arrival, and from the row in Cassandra (the slowest frame of a batch). The line is the objective: a minute.",
+        "From the webhook's arrival, and from the row in Cassandra (the slowest frame of a batch). The line is the \
+         objective: a minute.",
     )
     .query("received, p50", quantile("0.5", "", APPLIED, INSTANCE))
     .query("received, p99", quantile("0.99", "", APPLIED, INSTANCE))
@@ -208,7 +209,8 @@ fn found() -> Panel {
     Panel::series(
         "Found in the time shown",
         Unit::Count,
-        "`event`, `view_row`: something was lost on the way. `order`: the shop wrote old values back. `break`: a person must look.",
+        "`event`, `view_row`: something was lost on the way. `order`: the shop wrote old values back. `break`: a \
+         person must look.",
     )
     .query("{{found}}", increase("found", "tollgate_reconciler_sweep_found_total", INSTANCE))
     .color("event", Color::Red)

@@ -160,9 +160,13 @@ fn partitions() -> Panel {
     Panel::series(
         "Largest partition",
         Unit::Bytes,
-        "Of Cassandra's files, by table. Beyond 100 MB: more `cassandra.lanes` or shorter `cassandra.slot_minutes`, from the next day on.",
+        "Of Cassandra's files, by table. Beyond 100 MB: more `cassandra.lanes` or shorter `cassandra.slot_minutes`, \
+         from the next day on.",
     )
-    .query("{{table}}", "max by (table) (cassandra_table_partition_bytes_max{table=~\"payment_events|quarantine|dead_letters\"})")
+    .query(
+        "{{table}}",
+        "max by (table) (cassandra_table_partition_bytes_max{table=~\"payment_events|quarantine|dead_letters\"})",
+    )
     .levels(Levels::Above(50e6, 100e6))
     .link(uid::CASSANDRA)
     .no_value("Cassandra does not answer")
