@@ -137,6 +137,7 @@ pub struct Panel {
     pub(crate) link: Option<&'static str>,
     pub(crate) hidden_columns: &'static [&'static str],
     pub(crate) logarithmic: bool,
+    pub(crate) as_it_is_now: bool,
     pub(crate) width: Option<u32>,
     pub(crate) may_be_empty: Option<&'static str>,
 }
@@ -155,6 +156,7 @@ impl Panel {
             link: None,
             hidden_columns: &[],
             logarithmic: false,
+            as_it_is_now: matches!(shape, Shape::Tiles | Shape::Bars | Shape::Table),
             width: None,
             may_be_empty: None,
         }
@@ -235,6 +237,13 @@ impl Panel {
     #[must_use]
     pub fn logarithmic(mut self) -> Self {
         self.logarithmic = true;
+        self
+    }
+
+    /// Asked for once instead of for each moment shown: for sums over long times, which have no course to show.
+    #[must_use]
+    pub fn as_it_is_now(mut self) -> Self {
+        self.as_it_is_now = true;
         self
     }
 

@@ -157,8 +157,6 @@ fn one(panel: &panel::Panel, id: u32, grid_pos: GridPos) -> Panel {
 }
 
 fn targets(panel: &panel::Panel) -> Vec<PrometheusQuery> {
-    // What is shown as it is now is asked for now; the rest over the whole time.
-    let now = matches!(panel.shape, Shape::Table | Shape::Bars | Shape::Tiles);
     let letters = ('A'..='Z').map(String::from);
     let query = |(target, ref_id): (&panel::Target, String)| PrometheusQuery {
         ref_id,
@@ -167,8 +165,8 @@ fn targets(panel: &panel::Panel) -> Vec<PrometheusQuery> {
         legend_format: target.legend,
         editor_mode: "code",
         format: if panel.shape == Shape::Table { "table" } else { "time_series" },
-        range: !now,
-        instant: now,
+        range: !panel.as_it_is_now,
+        instant: panel.as_it_is_now,
     };
     panel.targets.iter().zip(letters).map(query).collect()
 }
@@ -213,7 +211,7 @@ fn graph(panel: &panel::Panel) -> Graph {
         gradient_mode: "opacity",
         show_points: "auto",
         span_nulls: 60_000,
-        axis_soft_min: 0.0,
+        axis_soft_min: (!panel.logarithmic).then_some(0.0),
         scale_distribution: if panel.logarithmic {
             Scale { kind: "log", log: Some(10) }
         } else {
@@ -241,7 +239,7 @@ fn options(panel: &panel::Panel) -> Options {
     match panel.shape {
         Shape::Stat | Shape::Tiles => Options::Stat(StatOptions {
             color_mode: if panel.shape == Shape::Tiles { "background" } else { "value" },
-            graph_mode: if panel.shape == Shape::Tiles { "none" } else { "area" },
+            graph_mode: if panel.as_it_is_now { "none" } else { "area" },
             justify_mode: "auto",
             orientation: if panel.shape == Shape::Tiles { "vertical" } else { "auto" },
             percent_change_color_mode: "standard",

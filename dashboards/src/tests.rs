@@ -55,6 +55,9 @@ fn every_panel_explains_itself() {
             assert!(panel.description.ends_with(['.', '`']), "{name} needs a description of whole sentences");
             assert!(!panel.no_value.is_empty(), "{name} needs words for no answer");
             assert!(!panel.targets.is_empty(), "{name} asks nothing");
+            let is_long = |expression: &str| expression.contains("$__range") || expression.contains("d]");
+            let is_sum = panel.targets.iter().any(|target| is_long(&target.expression));
+            assert!(!is_sum || panel.as_it_is_now, "{name} would sum up long times for each moment shown");
             assert!(panel.link.is_none_or(|uid| all().iter().any(|other| other.uid() == uid)), "{name} links nowhere");
         }
     }

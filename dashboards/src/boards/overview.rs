@@ -177,6 +177,7 @@ fn objectives() -> Row {
             )
             .query("", left("tollgate:ack_missed:increase1m", "tollgate:ack_total:increase1m"))
             .levels(Levels::Below(0.5, 0.1))
+            .as_it_is_now()
             .may_be_empty(since),
             Panel::stat(
                 "Applied in time, last hour",
@@ -192,6 +193,7 @@ fn objectives() -> Row {
             )
             .query("", left("tollgate:apply_missed:increase1m", "tollgate:apply_total:increase1m"))
             .levels(Levels::Below(0.5, 0.1))
+            .as_it_is_now()
             .may_be_empty(since),
         ],
     )
@@ -248,6 +250,7 @@ fn waiting() -> Row {
                 Unit::Count,
                 "Items in the time shown that were verified but not understood: table `quarantine`.",
             )
+            .as_it_is_now()
             .query("", increase("", "tollgate_ingest_events_total", "outcome=\"quarantined\""))
             .levels(Levels::Above(1.0, 1000.0))
             .link(uid::INGEST),
@@ -256,6 +259,7 @@ fn waiting() -> Row {
                 Unit::Count,
                 "Records in the time shown that could not be processed: table `dead_letters`.",
             )
+            .as_it_is_now()
             .query("", increase("", "tollgate_dead_letters_total", ""))
             .levels(Levels::Above(1.0, 1.0)),
         ],

@@ -59,6 +59,7 @@ fn glance() -> Row {
                 Unit::Count,
                 "Records in the time shown that could not be applied: table `dead_letters`.",
             )
+            .as_it_is_now()
             .query("", increase("", "tollgate_dead_letters_total", &format!("{INSTANCE}, stage=\"reconcile\"")))
             .levels(Levels::Above(1.0, 1.0)),
         ],
@@ -206,7 +207,7 @@ fn swept() -> Panel {
 }
 
 fn found() -> Panel {
-    Panel::series(
+    Panel::bars(
         "Found in the time shown",
         Unit::Count,
         "`event`, `view_row`: something was lost on the way. `order`: the shop wrote old values back. `break`: a \

@@ -144,7 +144,7 @@ fn trouble() -> Panel {
 }
 
 fn put_aside() -> Panel {
-    Panel::series(
+    Panel::bars(
         "Put aside",
         Unit::Count,
         "In the time shown: bodies in the table `quarantine`, records in the table `dead_letters`.",

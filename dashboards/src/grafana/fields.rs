@@ -97,7 +97,8 @@ pub struct Graph {
     pub show_points: &'static str,
     /// Milliseconds: a missed scrape is no gap.
     pub span_nulls: u32,
-    pub axis_soft_min: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub axis_soft_min: Option<f64>,
     pub scale_distribution: Scale,
     pub stacking: Stacking,
     pub thresholds_style: ThresholdsStyle,
