@@ -88,9 +88,13 @@ fn health() -> Row {
             .no_value("not shrinking")
             .may_be_empty("a backlog that does not shrink has no end")
             .width(3),
-            Panel::tiles("Programs and services", Unit::Health, "Whether all instances of each answer Prometheus.")
-                .query("{{job}}", "min by (job) (up)")
-                .levels(Levels::Below(1.0, 1.0)),
+            Panel::tiles(
+                "Programs and services",
+                Unit::Health,
+                "Whether all instances of each answer Prometheus, and Postgres its exporter.",
+            )
+            .query("{{job}}", "min by (job) ({__name__=~\"up|pg_up\", job!~\"prometheus|rabbitmq-queues\"})")
+            .levels(Levels::Below(1.0, 1.0)),
         ],
     )
 }
