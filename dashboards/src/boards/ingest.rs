@@ -1,0 +1,203 @@
+//! Ingest: what senders get, by source.
+
+use super::uid;
+use crate::board::{Board, Row, Variable};
+use crate::panel::{Color, Levels, Panel, Unit};
+use crate::promql::{INSTANCE, mean, quantile, rate};
+
+const REQUESTS: &str = "tollgate_ingest_requests_total";
+const ACK: &str = "tollgate_ingest_ack_seconds";
+/// Of the instances and sources that are chosen.
+const CHOSEN: &str = "instance=~\"$instance\", source=~\"$source\"";
+
+pub fn board() -> Board {
+    Board {
+        uid: uid::INGEST,
+        title: "Ingest",
+        description: "The gateway: what providers send, what they get, and how fast.",
+        variables: vec![
+            Variable::new("instance", "Gateway", "label_values(up{job=\"ingest\"}, instance)"),
+            Variable::new("source", "Source", "label_values(tollgate_ingest_requests_total, source)"),
+        ],
+        rows: vec![
+            glance(),
+            Row::graphs("Requests", [outcomes(), sources()]),
+            Row::graphs("Time to 2xx", [ack(), ack_by_source()]),
+            Row::graphs("Refused", [refusals(), unauthorized()]),
+            Row::graphs("Turned away", [turned_away(), publish_errors()]),
+            Row::graphs("Publishing", [confirms(), frames(), in_flight()]),
+            Row::graphs("Payment events", [items()]),
+        ],
+    }
+}
+
+fn chosen(more: &str) -> String {
+    format!("{CHOSEN}, {more}")
+}
+
+fn glance() -> Row {
+    let away = rate("", REQUESTS, &chosen("outcome=~\"overloaded|unavailable|rate_limited\""));
+    let all = rate("", REQUESTS, CHOSEN);
+    Row::stats(
+        "At a glance",
+        [
+            Panel::stat("Accepted", Unit::RequestsPerSecond, "Webhooks that got their 2xx.")
+                .query("", rate("", REQUESTS, &chosen("outcome=\"accepted\""))),
+            Panel::stat("Turned away", Unit::Share, "Requests that got 503 or 429: providers come again.")
+                .query("", format!("{away} / clamp_min({all}, 1e-9)"))
+                .levels(Levels::Above(0.001, 0.01)),
+            Panel::stat("Time to 2xx, p99", Unit::Seconds, "One in a hundred accepted webhooks took longer.")
+                .query("", quantile("0.99", "", ACK, CHOSEN))
+                .levels(Levels::Deadlines)
+                .no_value("no webhooks"),
+            Panel::stat("Wrong signatures", Unit::Share, "Requests whose signature was not accepted.")
+                .query(
+                    "",
+                    format!("{} / clamp_min({all}, 1e-9)", rate("", REQUESTS, &chosen("outcome=\"unauthorized\""))),
+                )
+                .levels(Levels::Above(0.01, 0.05)),
+        ],
+    )
+}
+
+fn outcomes() -> Panel {
+    Panel::stack("By outcome", Unit::RequestsPerSecond, "What senders get. `accepted` is the only 2xx.")
+        .query("{{outcome}}", format!("{} > 0", rate("outcome", REQUESTS, CHOSEN)))
+        .color("accepted", Color::Green)
+        .color("unauthorized", Color::Orange)
+        .color("unavailable", Color::Red)
+        .color("overloaded", Color::Red)
+        .color("rate_limited", Color::Yellow)
+        .no_value("no requests")
+        .may_be_empty("nobody sends anything")
+}
+
+fn sources() -> Panel {
+    Panel::stack("By source", Unit::RequestsPerSecond, "All requests. `unknown` is every path that names no source.")
+        .query("{{source}}", rate("source", REQUESTS, CHOSEN))
+        .no_value("no requests")
+}
+
+fn ack() -> Panel {
+    Panel::series(
+        "All chosen sources",
+        Unit::Seconds,
+        "From a request's header to its 2xx. Lines: the objective (1 s), Razorpay's deadline (5 s), Adyen's and \
+         Square's (10 s).",
+    )
+    .query("p50", quantile("0.5", "", ACK, CHOSEN))
+    .query("p99", quantile("0.99", "", ACK, CHOSEN))
+    .query("p99.9", quantile("0.999", "", ACK, CHOSEN))
+    .levels(Levels::Deadlines)
+    .logarithmic()
+    .no_value("no webhooks")
+}
+
+fn ack_by_source() -> Panel {
+    Panel::series(
+        "p99 by source",
+        Unit::Seconds,
+        "A source with large bodies or many items a request takes longer than others.",
+    )
+    .query("{{source}}", quantile("0.99", "source", ACK, CHOSEN))
+    .levels(Levels::Deadlines)
+    .logarithmic()
+    .no_value("no webhooks")
+}
+
+fn refusals() -> Panel {
+    Panel::stack(
+        "Signatures refused, by reason",
+        Unit::RequestsPerSecond,
+        "`wrong_signature`: a secret was rotated, or somebody forges. `outside_tolerance`: a clock is wrong, or a \
+         replay.",
+    )
+    .query("{{reason}}", rate("reason", "tollgate_ingest_refusals_total", CHOSEN))
+    .no_value("none")
+}
+
+fn unauthorized() -> Panel {
+    let refused = rate("source", REQUESTS, &chosen("outcome=\"unauthorized\""));
+    Panel::series(
+        "Share of wrong signatures, by source",
+        Unit::Share,
+        "Of all requests of the source. All of a source's: its secret was rotated at the provider, and Tollgate does \
+         not know.",
+    )
+    .query("{{source}}", format!("{refused} / clamp_min({}, 1e-9)", rate("source", REQUESTS, CHOSEN)))
+    .levels(Levels::Above(0.05, 0.5))
+    .no_value("none")
+}
+
+fn turned_away() -> Panel {
+    Panel::stack(
+        "Requests turned away",
+        Unit::RequestsPerSecond,
+        "`unavailable`: RabbitMQ does not take frames. `overloaded`: too many at once. `rate_limited`: over a \
+         client's or source's rate.",
+    )
+    .query(
+        "{{source}}, {{outcome}}",
+        format!(
+            "{} > 0",
+            rate("source, outcome", REQUESTS, &chosen("outcome=~\"overloaded|unavailable|rate_limited|body_timeout\""))
+        ),
+    )
+    .no_value("none")
+    .may_be_empty("everybody is served")
+}
+
+fn publish_errors() -> Panel {
+    Panel::stack(
+        "Frames that RabbitMQ did not take",
+        Unit::MessagesPerSecond,
+        "`blocked`: an alarm of memory or disk. `refused`: the queue is full or has no majority. `timed_out`: no \
+         confirm in time.",
+    )
+    .query("{{reason}}", rate("reason", "tollgate_ingest_publish_errors_total", INSTANCE))
+    .no_value("none")
+}
+
+fn confirms() -> Panel {
+    Panel::series(
+        "Publish to confirm",
+        Unit::Seconds,
+        "What RabbitMQ takes to have a frame on disk: the larger part of the time to 2xx.",
+    )
+    .query("p50", quantile("0.5", "", "tollgate_ingest_confirm_seconds", INSTANCE))
+    .query("p99", quantile("0.99", "", "tollgate_ingest_confirm_seconds", INSTANCE))
+    .levels(Levels::Above(0.5, 3.0))
+    .logarithmic()
+    .no_value("no frames")
+}
+
+fn frames() -> Panel {
+    Panel::series(
+        "Records in a frame",
+        Unit::Count,
+        "Frames grow under load, so that a confirm is shared by many. 1 when there is little to do.",
+    )
+    .query("mean", mean("", "tollgate_ingest_frame_size", INSTANCE))
+    .query("p99", quantile("0.99", "", "tollgate_ingest_frame_size", INSTANCE))
+    .no_value("no frames")
+}
+
+fn in_flight() -> Panel {
+    Panel::series("Requests under way", Unit::Count, "Near `ingest.in_flight_max` (1024 by default) senders get 503.")
+        .query("{{instance}}", format!("tollgate_ingest_in_flight{{{INSTANCE}}}"))
+        .levels(Levels::Above(700.0, 1000.0))
+        .no_value("no gateway")
+}
+
+fn items() -> Panel {
+    Panel::stack(
+        "Items of accepted requests",
+        Unit::EventsPerSecond,
+        "`accepted`: payment events. `no_change`: known to change no payment. `quarantined`: verified, not understood.",
+    )
+    .query("{{outcome}}", rate("outcome", "tollgate_ingest_events_total", CHOSEN))
+    .color("accepted", Color::Green)
+    .color("no_change", Color::Blue)
+    .color("quarantined", Color::Orange)
+    .no_value("no webhooks")
+}
