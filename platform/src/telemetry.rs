@@ -8,7 +8,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Log, LogFormat};
@@ -45,6 +47,10 @@ pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_size".into()), &COUNTS)?
         .install_recorder()?;
+    describe_gauge!("tollgate_build_info", "1; the labels say what runs.");
+    gauge!("tollgate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    describe_gauge!("tollgate_dependency_ready", "1 where the program can use what it depends on.");
+    Collector::default().describe();
     *installed = Some(handle.clone());
     Ok(handle)
 }
@@ -72,6 +78,13 @@ impl Readiness {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().all(|ready| *ready)
+    }
+
+    /// Sets the gauges of all dependencies.
+    fn publish(&self) {
+        for (dependency, ready) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            gauge!("tollgate_dependency_ready", "dependency" => *dependency).set(f64::from(u8::from(*ready)));
+        }
     }
 
     fn answer(&self) -> (StatusCode, String) {
@@ -102,8 +115,14 @@ pub async fn serve_internal(
         }
     });
     let json = [("content-type", "application/json")];
+    let dependencies = readiness.clone();
+    let render = move || {
+        dependencies.publish();
+        Collector::default().collect();
+        ([("content-type", "text/plain; version=0.0.4")], metrics.render())
+    };
     let router = Router::new()
-        .route("/metrics", get(async move || ([("content-type", "text/plain; version=0.0.4")], metrics.render())))
+        .route("/metrics", get(async move || render()))
         .route("/healthz", get(async move || (json, "{\"healthy\":true}\n")))
         .route(
             "/readyz",

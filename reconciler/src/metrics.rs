@@ -31,7 +31,8 @@ pub struct Metrics {
     pub parked: Gauge,
     /// Age of the event that waits longest.
     pub parked_age: Gauge,
-    breaks: Vec<(&'static str, Gauge)>,
+    /// By kind: how many, and the age of the oldest.
+    breaks: Vec<(&'static str, Gauge, Gauge)>,
     sweeps: Counter,
     swept_events: Counter,
     sweep_found: [Counter; 5],
@@ -59,6 +60,7 @@ impl Metrics {
         describe_gauge!("tollgate_reconciler_parked", "Events that wait for their order or payment.");
         describe_gauge!("tollgate_reconciler_parked_age_seconds", "Age of the parked event that waits longest.");
         describe_gauge!("tollgate_reconciler_breaks", "Open differences, by kind.");
+        describe_gauge!("tollgate_reconciler_breaks_age_seconds", "Age of the oldest open difference, by kind.");
         describe_counter!("tollgate_reconciler_sweep_lanes_total", "Lanes of days that a sweep finished.");
         describe_counter!("tollgate_reconciler_sweep_events_total", "Events that sweeps compared.");
         describe_counter!("tollgate_reconciler_sweep_found_total", "Differences that sweeps found, by what they are.");
@@ -78,7 +80,12 @@ impl Metrics {
             swept_events: counter!("tollgate_reconciler_sweep_events_total"),
             sweep_found: ["event", "payment_row", "order", "view_row", "break"]
                 .map(|found| counter!("tollgate_reconciler_sweep_found_total", "found" => found)),
-            breaks: breaks::KINDS.map(|kind| (kind, gauge!("tollgate_reconciler_breaks", "kind" => kind))).into(),
+            breaks: breaks::KINDS
+                .map(|kind| {
+                    let age = gauge!("tollgate_reconciler_breaks_age_seconds", "kind" => kind);
+                    (kind, gauge!("tollgate_reconciler_breaks", "kind" => kind), age)
+                })
+                .into(),
         }
     }
 
@@ -91,11 +98,13 @@ impl Metrics {
         self.sweep_found.iter().zip(found).for_each(|(counter, count)| counter.increment(count));
     }
 
-    /// Sets the open breaks by kind; a kind that is not listed has none.
-    pub fn set_breaks(&self, open: &[(String, i64)]) {
-        for (kind, gauge) in &self.breaks {
-            let count = open.iter().find(|(k, _)| k == kind).map_or(0, |(_, count)| *count);
-            gauge.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+    /// Sets the open breaks by kind, with how many seconds ago the oldest was first seen; a kind that is not listed has
+    /// none.
+    pub fn set_breaks(&self, open: &[(String, i64, f64)]) {
+        for (kind, count, age) in &self.breaks {
+            let (open, oldest) = open.iter().find(|(k, ..)| k == kind).map_or((0, 0.0), |(_, open, age)| (*open, *age));
+            count.set(f64::from(u32::try_from(open).unwrap_or(u32::MAX)));
+            age.set(oldest);
         }
     }
 }

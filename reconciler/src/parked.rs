@@ -152,12 +152,14 @@ async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), A
     let count: i64 = row.try_get(0)?;
     handler.metrics.parked.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
     handler.metrics.parked_age.set(row.try_get::<f64, _>(1)?);
-    let open = sqlx::query("SELECT kind, count(*) FROM breaks WHERE resolved_at IS NULL GROUP BY kind")
-        .fetch_all(&mut *tx)
-        .await?;
-    let open: Result<Vec<(String, i64)>, sqlx::Error> =
-        open.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
-    handler.metrics.set_breaks(&open?);
+    let open = sqlx::query(
+        "SELECT kind, count(*), extract(epoch FROM now() - min(first_seen))::float8 FROM breaks \
+         WHERE resolved_at IS NULL GROUP BY kind",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let open = open.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+    handler.metrics.set_breaks(&open.collect::<Result<Vec<_>, sqlx::Error>>()?);
     tx.commit().await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::health;
-use crate::install::{jars_dir, which};
+use crate::install::{agent_jar, jars_dir, which};
 use crate::layout::Layout;
 use crate::ports::Ports;
 
@@ -77,6 +77,12 @@ pub fn command(layout: &Layout, ports: &Ports) -> Result<Command> {
         .args(FAST_START)
         .arg(format!("-Djava.io.tmpdir={}", temporary.display()))
         .arg(format!("-Dcassandra.jmx.local.port={}", ports.jmx))
+        .arg(format!(
+            "-javaagent:{}=127.0.0.1:{}:{}",
+            agent_jar(layout).display(),
+            ports.cassandra_metrics,
+            layout.workspace.join("dashboards/cassandra-jmx.yml").display()
+        ))
         .arg(format!("-Dcassandra.config=file://{}", conf.join("cassandra.yaml").display()))
         .arg(format!("-Dcassandra.storagedir={}", data.display()))
         .arg(format!("-Dcassandra.logdir={}", layout.logs().display()))

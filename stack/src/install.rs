@@ -11,8 +11,9 @@ use crate::layout::{Layout, last_lines};
 use crate::progress::Progress;
 use crate::{Service, cassandra, postgres, prometheus, rabbitmq, sys};
 
-/// The version of Cassandra that is fetched; the same as in `assets/cassandra-pom.xml`.
-const CASSANDRA: &str = "cassandra-5.0.6";
+/// The versions of Cassandra and of the agent for its metrics; the same as in `assets/cassandra-pom.xml`.
+const CASSANDRA: &str = "cassandra-5.0.6-jmx-1.0.1";
+const AGENT: &str = "jmx_prometheus_javaagent-1.0.1.jar";
 /// Fixed, so that a Maven of any age does the same.
 const COPY_DEPENDENCIES: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -55,13 +56,17 @@ fn missing(layout: &Layout, service: Service) -> Vec<&'static str> {
     match service {
         Service::Rabbitmq if !rabbitmq::is_installed() => vec!["rabbitmq-server"],
         Service::Postgres if postgres::program("postgres").is_none() => vec!["postgresql"],
-        Service::Prometheus if prometheus::program().is_none() => vec!["prometheus"],
+        Service::Prometheus => {
+            let server = prometheus::program().is_none().then_some("prometheus");
+            let exporter = prometheus::postgres_exporter().is_none().then_some("prometheus-postgres-exporter");
+            server.into_iter().chain(exporter).collect()
+        }
         Service::Cassandra => {
             let java = cassandra::java().is_none().then_some("openjdk-17-jre-headless");
             let maven = (!jars_dir(layout).exists() && which("mvn").is_none()).then_some("maven");
             java.into_iter().chain(maven).collect()
         }
-        Service::Rabbitmq | Service::Postgres | Service::Prometheus => vec![],
+        Service::Rabbitmq | Service::Postgres => vec![],
     }
 }
 
@@ -96,6 +101,12 @@ impl Drop for NoAutostart {
 #[must_use]
 pub fn jars_dir(layout: &Layout) -> PathBuf {
     layout.downloads().join(CASSANDRA)
+}
+
+/// The Java agent that shows Cassandra's metrics to Prometheus.
+#[must_use]
+pub fn agent_jar(layout: &Layout) -> PathBuf {
+    jars_dir(layout).join(AGENT)
 }
 
 /// Fetches Cassandra's jars, once.

@@ -13,6 +13,7 @@ const SEARCH: u16 = 500;
 
 /// The loopback port of each listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Ports {
     /// RabbitMQ: AMQP 0-9-1.
     pub amqp: u16,
@@ -30,10 +31,20 @@ pub struct Ports {
     pub cassandra_storage: u16,
     /// Cassandra: JMX.
     pub jmx: u16,
+    /// Cassandra: metrics for Prometheus.
+    pub cassandra_metrics: u16,
     /// Postgres.
     pub postgres: u16,
     /// Prometheus.
     pub prometheus: u16,
+    /// The exporter of Postgres's metrics, which runs beside Prometheus.
+    pub postgres_metrics: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self::USUAL
+    }
 }
 
 impl Ports {
@@ -47,11 +58,13 @@ impl Ports {
         cql: 9042,
         cassandra_storage: 7000,
         jmx: 7199,
+        cassandra_metrics: 7070,
         postgres: 5432,
         prometheus: 9090,
+        postgres_metrics: 9187,
     };
 
-    fn slots(&mut self) -> [(Service, &mut u16); 10] {
+    fn slots(&mut self) -> [(Service, &mut u16); 12] {
         [
             (Service::Rabbitmq, &mut self.amqp),
             (Service::Rabbitmq, &mut self.rabbitmq_management),
@@ -61,8 +74,10 @@ impl Ports {
             (Service::Cassandra, &mut self.cql),
             (Service::Cassandra, &mut self.cassandra_storage),
             (Service::Cassandra, &mut self.jmx),
+            (Service::Cassandra, &mut self.cassandra_metrics),
             (Service::Postgres, &mut self.postgres),
             (Service::Prometheus, &mut self.prometheus),
+            (Service::Prometheus, &mut self.postgres_metrics),
         ]
     }
 

@@ -1,4 +1,4 @@
-//! Prometheus: scrapes Tollgate's programs, RabbitMQ and itself.
+//! Prometheus: scrapes Tollgate's programs, the services and itself. The exporter of Postgres's metrics runs beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,12 @@ pub fn program() -> Option<PathBuf> {
     which("prometheus")
 }
 
+/// The exporter of Postgres's metrics, where it is installed.
+#[must_use]
+pub fn postgres_exporter() -> Option<PathBuf> {
+    which("prometheus-postgres-exporter")
+}
+
 fn configuration_file(layout: &Layout) -> PathBuf {
     layout.data("prometheus").join("prometheus.yml")
 }
@@ -66,6 +72,8 @@ fn configuration(workspace: &Path, ports: &Ports, rabbitmq: &str, targets: &Scra
         .replace("writer:8082", &targets.writer)
         .replace("reconciler:8083", &targets.reconciler)
         .replace("rabbitmq:15692", rabbitmq)
+        .replace("cassandra:7070", &format!("127.0.0.1:{}", ports.cassandra_metrics))
+        .replace("postgres-exporter:9187", &format!("127.0.0.1:{}", ports.postgres_metrics))
 }
 
 /// The command that starts the server.
@@ -86,6 +94,22 @@ pub fn command(layout: &Layout, ports: &Ports) -> Result<Command> {
     Ok(command)
 }
 
+/// The command that starts the exporter of Postgres's metrics. It waits for Postgres, and says so while that is away.
+///
+/// # Errors
+/// When it is not installed.
+pub fn exporter_command(ports: &Ports, postgres_url: &str) -> Result<Command> {
+    let program = postgres_exporter();
+    let program = program.context("the exporter is not installed; install the package prometheus-postgres-exporter")?;
+    let mut command = Command::new(program);
+    let query = if postgres_url.contains('?') { "" } else { "?sslmode=disable" };
+    command
+        .env("DATA_SOURCE_NAME", format!("{postgres_url}{query}"))
+        .arg(format!("--web.listen-address=127.0.0.1:{}", ports.postgres_metrics))
+        .arg("--log.level=error");
+    Ok(command)
+}
+
 /// It has read its data and answers queries.
 ///
 /// # Errors
@@ -103,9 +127,9 @@ mod tests {
         let targets = ScrapeTargets { ingest: "127.0.0.1:9001".to_owned(), ..ScrapeTargets::default() };
         let text = configuration(Path::new("/src"), &Ports::USUAL, "127.0.0.1:15692", &targets);
         let addresses: Vec<&str> = text.lines().filter(|line| line.contains("- targets:")).collect();
-        assert_eq!(addresses.len(), 6);
+        assert_eq!(addresses.len(), 8);
         assert!(addresses.iter().all(|line| line.contains("[\"127.0.0.1:")), "{addresses:?}");
         assert!(text.contains("127.0.0.1:9001"));
-        assert!(text.contains("/src/dashboards/alerts/*.yml"));
+        assert!(text.contains("/src/dashboards/rules.yml"));
     }
 }

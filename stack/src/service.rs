@@ -52,7 +52,7 @@ impl Service {
             Self::Rabbitmq => &["epmd", "rabbitmq"],
             Self::Cassandra => &["cassandra"],
             Self::Postgres => &["postgres"],
-            Self::Prometheus => &["prometheus"],
+            Self::Prometheus => &["postgres_exporter", "prometheus"],
         }
     }
 

@@ -94,7 +94,10 @@ impl Starter<'_> {
                 let dir = self.state().postgres_dir.clone().unwrap_or_else(|| self.layout.data(name));
                 vec![(name, postgres::command(self.layout, self.ports, &dir)?)]
             }
-            Service::Prometheus => vec![(name, prometheus::command(self.layout, self.ports)?)],
+            Service::Prometheus => vec![
+                ("postgres_exporter", prometheus::exporter_command(self.ports, &self.endpoints.postgres_url)?),
+                (name, prometheus::command(self.layout, self.ports)?),
+            ],
         })
     }
 

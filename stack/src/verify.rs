@@ -75,6 +75,13 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
         endpoints = Some(stack.up(&Service::ALL)?);
         Ok(ExitCode::SUCCESS)
     })?;
+    let rules = stack.layout().workspace.join("dashboards");
+    let code = report.step("alerts", || {
+        run_step(Command::new("promtool").args(["test", "rules", "rules.test.yml"]).current_dir(&rules))
+    })?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
+    }
     let Some(endpoints) = endpoints else { bail!("the services have no addresses") };
     report.step("test", || run_step(cargo(&["test", "--release", "--workspace"]).envs(endpoints.env())))
 }

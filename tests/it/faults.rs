@@ -20,14 +20,14 @@ const RATE: u32 = 300;
 const RESIDENT_KIB_MAX: u64 = 300 * 1024;
 
 /// The three programs as processes, with a configuration of their own.
-struct Programs {
-    setup: Setup,
+pub struct Programs {
+    pub setup: Setup,
     file: PathBuf,
     running: BTreeMap<&'static str, Child>,
 }
 
 impl Programs {
-    async fn start(name: &str) -> Result<Self> {
+    pub async fn start(name: &str) -> Result<Self> {
         let setup = own_setup(name, "")?;
         let file = std::env::temp_dir().join(format!("{}.toml", setup.config.rabbitmq.queue_prefix));
         std::fs::write(&file, &setup.text)?;
@@ -39,7 +39,7 @@ impl Programs {
         Ok(programs)
     }
 
-    fn config(&self) -> &Config {
+    pub fn config(&self) -> &Config {
         &self.setup.config
     }
 
@@ -91,7 +91,7 @@ impl Programs {
         Ok(peaks.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0))
     }
 
-    fn load(&self, seconds: u32) -> JoinHandle<Result<Report, loadtest::LoadError>> {
+    pub fn load(&self, seconds: u32) -> JoinHandle<Result<Report, loadtest::LoadError>> {
         let config = self.config().clone();
         let options = Options { give_up: 120, ..Options::new(RATE, seconds) };
         let runtime = tokio::runtime::Handle::current();
@@ -100,7 +100,7 @@ impl Programs {
         })
     }
 
-    async fn clean(mut self) -> Result<()> {
+    pub async fn clean(mut self) -> Result<()> {
         for child in self.running.values_mut() {
             child.kill().await?;
         }
@@ -108,7 +108,7 @@ impl Programs {
     }
 }
 
-fn check(report: &Report) -> Result<()> {
+pub fn check(report: &Report) -> Result<()> {
     println!("{report}");
     ensure!(report.clean, "audit: {:#?}", report.failures);
     ensure!(report.unaccepted == 0, "{} events were never accepted", report.unaccepted);

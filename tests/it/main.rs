@@ -9,4 +9,5 @@ mod reconciling;
 mod scenarios;
 mod support;
 mod sweeping;
+mod watching;
 mod writing;

@@ -1,0 +1,203 @@
+//! What operators are shown: every panel and alert asks for something that is there, and nobody from outside can make
+//! more of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use it::{eventually, send, services_mine, services_up};
+use serde_json::Value;
+use stack::{ScrapeTargets, Service, Stack};
+
+use crate::faults::{Programs, check};
+
+/// Long enough for rates over a minute of what is scraped every ten seconds.
+const LOAD_SECONDS: u32 = 50;
+const METRICS_DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/METRICS.md");
+
+/// Asks Prometheus; the `data` of its answer.
+async fn ask(prometheus: SocketAddr, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
+    let escape = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+                _ => format!("%{byte:02X}"),
+            })
+            .collect()
+    };
+    let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+    let path = format!("/api/v1/{path}?{}", parameters.join("&"));
+    let answer = send(prometheus, "GET", &path, &[("accept-encoding", "identity")], b"").await?;
+    // It answers in chunks when there is much to say.
+    let body = match answer.head.contains("transfer-encoding: chunked") {
+        true => unchunked(&answer.body),
+        false => answer.body,
+    };
+    let value: Value = serde_json::from_str(&body).with_context(|| format!("{path}: {body}"))?;
+    ensure!(value["status"] == "success", "{path}: {body}");
+    Ok(value["data"].clone())
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        if size == 0 {
+            break;
+        }
+        whole.push_str(rest.get(..size).unwrap_or_default());
+        body = rest.get(size + 2..).unwrap_or_default();
+    }
+    whole
+}
+
+fn prometheus() -> Result<SocketAddr> {
+    let url = Stack::open()?.endpoints()?.prometheus_url;
+    Ok(url.trim_start_matches("http://").trim_end_matches('/').parse()?)
+}
+
+/// Lets Prometheus scrape these programs, or the usual ones.
+fn scrape(targets: ScrapeTargets) -> Result<()> {
+    tokio::task::block_in_place(|| Stack::open()?.with_scrape_targets(targets).up(&[Service::Prometheus]).map(drop))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_panel_and_alert_has_an_answer_under_load() -> Result<()> {
+    let _services = services_mine().await;
+    let programs = Programs::start("watching").await?;
+    let config = programs.config().clone();
+    scrape(ScrapeTargets {
+        ingest: config.ingest.internal_listen.to_string(),
+        writer: config.writer.internal_listen.to_string(),
+        reconciler: config.reconciler.internal_listen.to_string(),
+    })?;
+    let load = programs.load(LOAD_SECONDS);
+    let prometheus = prometheus()?;
+    tokio::time::sleep(Duration::from_secs(u64::from(LOAD_SECONDS) - 10)).await;
+    eventually("every panel has an answer", async || {
+        let mut wrong = Vec::new();
+        for query in dashboards::queries() {
+            let expression = query.filled("1m", "5m");
+            match ask(prometheus, "query", &[("query", &expression)]).await {
+                Ok(data) => {
+                    let is_empty = data["result"].as_array().is_none_or(Vec::is_empty);
+                    if is_empty && query.may_be_empty.is_none() {
+                        wrong.push(format!("{} / {}: no answer to {expression}", query.dashboard, query.panel));
+                    }
+                }
+                Err(error) => wrong.push(format!("{} / {}: {error:#}", query.dashboard, query.panel)),
+            }
+        }
+        ensure!(wrong.is_empty(), "{wrong:#?}");
+        Ok(())
+    })
+    .await?;
+
+    let rules = ask(prometheus, "rules", &[]).await?;
+    let groups = rules["groups"].as_array().context("no rules")?;
+    let rules: Vec<&Value> = groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
+    let unhealthy: Vec<_> = rules.iter().filter(|rule| rule["health"] != "ok").collect();
+    ensure!(rules.len() > 20 && unhealthy.is_empty(), "{} rules, not healthy: {unhealthy:#?}", rules.len());
+    let firing: Vec<_> = rules.iter().filter(|rule| rule["state"] == "firing").map(|rule| &rule["name"]).collect();
+    ensure!(firing.is_empty(), "all is well, and yet these fire: {firing:?}");
+
+    check(&load.await??)?;
+    scrape(ScrapeTargets::default())?;
+    programs.clean().await
+}
+
+async fn exposition(internal: SocketAddr) -> Result<String> {
+    Ok(send(internal, "GET", "/metrics", &[], b"").await?.body)
+}
+
+/// The series of an exposition, without their values.
+fn series(exposition: &str) -> BTreeSet<&str> {
+    let lines = exposition.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines.filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series).collect()
+}
+
+/// Name → type, labels, help, as docs/METRICS.md lists them.
+fn described(
+    exposition: &str,
+    program: &str,
+    metrics: &mut BTreeMap<String, (String, BTreeSet<String>, String, BTreeSet<String>)>,
+) {
+    for line in exposition.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words.as_slice() {
+            ["#", "TYPE", name, kind] => metrics.entry((*name).to_owned()).or_default().0 = (*kind).to_owned(),
+            ["#", "HELP", name, help] => metrics.entry((*name).to_owned()).or_default().2 = (*help).to_owned(),
+            _ => {}
+        }
+    }
+    for series in series(exposition) {
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        let name = base.filter(|base| metrics.contains_key(*base)).unwrap_or(name);
+        let entry = metrics.entry(name.to_owned()).or_default();
+        entry.3.insert(program.to_owned());
+        for label in labels.split("\",").filter_map(|label| label.split_once("=\"")).map(|(label, _)| label) {
+            if label != "le" {
+                entry.1.insert(label.trim_start_matches(',').to_owned());
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_those_of_the_document_and_a_flood_makes_no_more() -> Result<()> {
+    let _services = services_up().await;
+    let programs = Programs::start("metrics").await?;
+    let config = programs.config().clone();
+    check(&programs.load(3).await??)?;
+    let internal = config.ingest.internal_listen;
+    let before = exposition(internal).await?;
+    for number in 0..200 {
+        let body = format!("{{\"type\":\"payment.kind{number}\"}}");
+        let path = format!("/webhooks/source{number}");
+        send(config.ingest.listen, "POST", &path, &[("content-type", "application/json")], body.as_bytes()).await?;
+        let posted = it::post(config.ingest.listen, &format!("msg{number}"), body.as_bytes()).await?;
+        ensure!(posted.status == 200, "quarantined: {posted:?}");
+    }
+    let after = exposition(internal).await?;
+    let new: Vec<_> = series(&after).difference(&series(&before)).map(|series| (*series).to_owned()).collect();
+    ensure!(new.is_empty(), "strangers made new series: {new:?}");
+
+    let mut metrics = BTreeMap::new();
+    let listeners = [
+        ("ingest", internal),
+        ("writer", config.writer.internal_listen),
+        ("reconciler", config.reconciler.internal_listen),
+    ];
+    for (program, internal) in listeners {
+        let text = exposition(internal).await?;
+        let mut promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        promtool.stdin.take().context("no input")?.write_all(text.as_bytes())?;
+        let output = promtool.wait_with_output()?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(output.status.success(), "promtool of {program}: {said}");
+        described(&text, program, &mut metrics);
+    }
+    let mut document = "# Metrics\n\nEvery metric of Tollgate's programs, on their internal listeners at `/metrics`. A test \
+        (`tests/it/watching.rs`) fails when this list is not true; `TOLLGATE_WRITE_DOCS=1 cargo test -p it metrics` writes it anew.\n\n\
+        | metric | type | labels | of | says |\n|---|---|---|---|---|\n"
+        .to_owned();
+    for (name, (kind, labels, help, programs)) in &metrics {
+        let join = |words: &BTreeSet<String>| words.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        document.push_str(&format!("| `{name}` | {kind} | {} | {} | {help} |\n", join(labels), join(programs)));
+    }
+    if std::env::var_os("TOLLGATE_WRITE_DOCS").is_some() {
+        std::fs::write(METRICS_DOCUMENT, &document)?;
+    }
+    let written = std::fs::read_to_string(METRICS_DOCUMENT).unwrap_or_default();
+    ensure!(written == document, "docs/METRICS.md is not true; this is:\n{document}");
+    programs.clean().await
+}
