@@ -18,6 +18,7 @@ struct Vector {
     now_unix: i64,
     headers: HeaderMap,
     body: String,
+    source: Source,
     expect: Value,
 }
 
@@ -48,27 +49,31 @@ fn load(file: &str) -> Vec<Vector> {
                 })
                 .collect(),
             body: text(&value["body"]),
+            source: source(&value["source"]),
             expect: value["expect"].clone(),
         })
         .collect()
 }
 
-fn source() -> Source {
+fn source(settings: &Value) -> Source {
+    let text = |name: &str| settings[name].as_str().unwrap_or_default().to_owned();
     Source {
         name: "s".into(),
         region: "eu".into(),
         order_key: "order_id".into(),
         user_key: "user_id".into(),
         tolerance_seconds: 300,
+        notification_url: text("notification_url"),
+        webhook_id: text("webhook_id"),
         ..Source::default()
     }
 }
 
 impl Vector {
     fn authenticate(&self, secret: &str, body: &[u8], headers: &HeaderMap, now_unix: i64) -> Result<(), Refusal> {
-        let key = (self.provider.prepare_secret)(secret).unwrap();
-        let secrets = [Secret::new(&key, None, None).unwrap()];
-        (self.provider.authenticate)(&Delivery { headers, body }, &source(), &secrets, now_unix)
+        let key = (self.provider.prepare_secret)(secret, &self.source).unwrap();
+        let secrets = [Secret::of(key, None, None)];
+        (self.provider.authenticate)(&Delivery { headers, body }, &self.source, &secrets, now_unix)
     }
 
     fn check(&self, secret: &str) -> Result<(), Refusal> {
@@ -78,9 +83,12 @@ impl Vector {
 
 const ACCEPTED: [&str; 3] = ["stripe.json", "adyen.json", "standard_webhooks.json"];
 
+/// Those of `make_provider_vectors.py`: the events of `tests/events`, whose meaning another test checks.
+const SIGNED: [&str; 1] = ["square.json"];
+
 #[test]
 fn what_the_official_libraries_sign_is_accepted() {
-    for vector in ACCEPTED.into_iter().flat_map(load) {
+    for vector in ACCEPTED.into_iter().chain(SIGNED).flat_map(load) {
         for secret in &vector.secrets {
             assert_eq!(vector.check(secret), Ok(()), "{}", vector.name);
         }
@@ -117,8 +125,7 @@ fn tollgate_type(event: &PaymentEvent<'_>) -> &'static str {
 fn every_vector_means_what_its_library_sent() {
     for vector in ACCEPTED.into_iter().flat_map(load) {
         let delivery = Delivery { headers: &vector.headers, body: vector.body.as_bytes() };
-        let source = source();
-        let items = (vector.provider.normalise)(&delivery, &source, vector.now_unix * 1000);
+        let items = (vector.provider.normalise)(&delivery, &vector.source, vector.now_unix * 1000);
         let expected: Vec<&Value> = match vector.expect.get("items") {
             Some(items) => items.as_array().unwrap().iter().collect(),
             None => vec![&vector.expect],
@@ -152,7 +159,7 @@ fn every_vector_means_what_its_library_sent() {
 /// The bytes that an Adyen signature does not cover (everything but eight fields) are not in this test.
 #[test]
 fn any_changed_byte_of_a_signed_body_is_refused() {
-    for vector in ["stripe.json", "standard_webhooks.json"].into_iter().flat_map(load) {
+    for vector in ["stripe.json", "standard_webhooks.json"].into_iter().chain(SIGNED).flat_map(load) {
         let mut body = vector.body.clone().into_bytes();
         for index in 0..body.len() {
             body[index] ^= 1;
@@ -186,16 +193,63 @@ fn any_changed_signed_field_of_an_adyen_item_is_refused() {
     }
 }
 
+/// Headers that a signature is in or covers, by provider.
+fn signed_headers(provider: &str) -> &'static [&'static str] {
+    match provider {
+        "square" => &["x-square-hmacsha256-signature"],
+        _ => &[],
+    }
+}
+
+#[test]
+fn any_changed_byte_of_a_signed_header_is_refused() {
+    for vector in SIGNED.into_iter().flat_map(|file| load(file).into_iter().take(2)) {
+        for name in signed_headers(vector.provider.name) {
+            let value = vector.headers[*name].as_bytes().to_vec();
+            for index in 0..value.len() {
+                let mut changed = value.clone();
+                changed[index] ^= 1;
+                let mut headers = vector.headers.clone();
+                headers.insert(*name, HeaderValue::from_bytes(&changed).unwrap());
+                let body = vector.body.as_bytes();
+                let refused = vector.authenticate(&vector.secrets[0], body, &headers, vector.now_unix);
+                assert!(refused.is_err(), "{} {name} byte {index}", vector.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn another_secret_or_another_address_is_refused() {
+    for vector in SIGNED.into_iter().flat_map(load) {
+        let address = "https://attacker.example.com/".to_owned();
+        let other = Source { notification_url: address.clone(), webhook_id: address, ..vector.source.clone() };
+        if !vector.source.notification_url.is_empty() || !vector.source.webhook_id.is_empty() {
+            let key = (vector.provider.prepare_secret)(&vector.secrets[0], &other).unwrap();
+            let delivery = Delivery { headers: &vector.headers, body: vector.body.as_bytes() };
+            let secrets = [Secret::of(key, None, None)];
+            let refused = (vector.provider.authenticate)(&delivery, &other, &secrets, vector.now_unix);
+            assert_eq!(refused, Err(Refusal::Wrong), "{}", vector.name);
+        }
+        let key = Secret::new(b"another", None, None).unwrap();
+        let delivery = Delivery { headers: &vector.headers, body: vector.body.as_bytes() };
+        let refused = (vector.provider.authenticate)(&delivery, &vector.source, &[key], vector.now_unix);
+        assert_eq!(refused, Err(Refusal::Wrong), "{}", vector.name);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn no_body_or_header_panics(body in prop::collection::vec(any::<u8>(), 0..300), header in "[ -~]{0,80}") {
-        let source = source();
+        let source = source(&Value::Null);
         let value = HeaderValue::from_str(&header).unwrap();
         for provider in providers::ALL {
+            let own = signed_headers(provider.name).iter().copied();
             let headers: HeaderMap = ["stripe-signature", "webhook-id", "webhook-timestamp", "webhook-signature"]
                 .into_iter()
+                .chain(own)
                 .map(|name| (HeaderName::from_static(name), value.clone()))
                 .collect();
             let delivery = Delivery { headers: &headers, body: &body };
@@ -218,7 +272,7 @@ proptest! {
             "id": "pi_1", "amount": amount, "amount_received": amount, "amount_refunded": amount,
             "currency": currency, "status": "succeeded", "payment_intent": "pi_1", "metadata": {"order_id": order}}}});
         let body = serde_json::to_vec(&body).unwrap();
-        let (source, headers) = (source(), HeaderMap::new());
+        let (source, headers) = (source(&Value::Null), HeaderMap::new());
         let now_ms = 1_795_514_400_000;
         for item in (providers::find("stripe").unwrap().normalise)(&Delivery { headers: &headers, body: &body }, &source, now_ms) {
             if let Item::Event(event) = item {

@@ -6,6 +6,7 @@
 mod adyen;
 mod draft;
 mod json;
+mod square;
 mod stripe;
 mod tollgate;
 
@@ -15,10 +16,10 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 
 use crate::PaymentEvent;
-use crate::signature::{Refusal, Secret};
+use crate::signature::{Key, Refusal, Secret};
 
 /// The providers that a source can be configured for.
-pub const ALL: [&Provider; 3] = [&tollgate::PROVIDER, &stripe::PROVIDER, &adyen::PROVIDER];
+pub const ALL: [&Provider; 4] = [&tollgate::PROVIDER, &stripe::PROVIDER, &adyen::PROVIDER, &square::PROVIDER];
 
 /// Finds a provider by the name used in the configuration.
 #[must_use]
@@ -31,8 +32,10 @@ pub fn find(name: &str) -> Option<&'static Provider> {
 pub struct Provider {
     /// The name in the configuration, in Cassandra and in metrics.
     pub name: &'static str,
-    /// Turns a configured secret into key bytes; `None` if it is not of the provider's form.
-    pub prepare_secret: fn(&str) -> Option<Vec<u8>>,
+    /// The media types of its requests.
+    pub media: &'static [&'static str],
+    /// Turns a configured secret into a key; `None` if it is not of the provider's form.
+    pub prepare_secret: fn(&str, &Source) -> Option<Key>,
     /// Checks the signature over the raw request.
     pub authenticate: fn(&Delivery<'_>, &Source, &[Secret], i64) -> Result<(), Refusal>,
     /// Turns an authenticated request into what it says, one item for each event in it, never none.
@@ -40,6 +43,9 @@ pub struct Provider {
     /// The body of the 200 that the provider expects.
     pub answer: &'static str,
 }
+
+/// The media type of all providers but those that send a form.
+const JSON: &[&str] = &["application/json"];
 
 /// One request as it came in.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +83,10 @@ pub struct Source {
     pub user_key: String,
     /// How far the signed time may be from now, seconds.
     pub tolerance_seconds: i64,
+    /// The webhook's URL exactly as it is registered at the provider, where the signature covers it (Square).
+    pub notification_url: String,
+    /// The webhook's id at the provider, where the signature covers it (PayPal).
+    pub webhook_id: String,
 }
 
 impl Source {

@@ -13,21 +13,21 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::draft::{Draft, money};
+use super::draft::{Draft, decimal, money};
 use super::json::{Scalar, Text, parse, time_ms};
-use super::{Delivery, Item, Misunderstood, Provider, Source, item};
-use crate::signature::{Refusal, Secret, check_time, verify};
-use crate::{Currency, Kind, Money, PaymentEvent};
+use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use crate::signature::{Key, Refusal, Secret, check_time, verify};
+use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider =
-    Provider { name: "tollgate", prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+    Provider { name: "tollgate", media: JSON, prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
 
 /// More entries than any rotation needs only cost time.
 const SIGNATURES_MAX: usize = 8;
 
 /// `whsec_` and base64.
-fn prepare_secret(secret: &str) -> Option<Vec<u8>> {
-    STANDARD.decode(secret.strip_prefix("whsec_")?).ok()
+fn prepare_secret(secret: &str, _: &Source) -> Option<Key> {
+    Key::hmac_sha256(&STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?)
 }
 
 /// Standard Webhooks: HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{raw}`, base64, in a list split by spaces.
@@ -124,10 +124,7 @@ fn read<'a>(
         (None, _) => None,
         (Some(_), None) => return Err("missing currency".into()),
         (Some(Amount::Minor(minor)), Some(currency)) => Some(money(minor, &currency.0, &[])?),
-        (Some(Amount::Decimal(text)), Some(currency)) => {
-            let currency = Currency::parse(&currency.0).map_err(|error| error.to_string())?;
-            Some(Money::parse(&text, currency).map_err(|error| error.to_string())?)
-        }
+        (Some(Amount::Decimal(text)), Some(currency)) => Some(decimal(&text, &currency.0)?),
     };
     let reference = |scalar: Option<Scalar<'a>>| match scalar {
         Some(Scalar::Text(text)) if !text.is_empty() => Some(text),
@@ -142,6 +139,7 @@ fn read<'a>(
         transaction: data.transaction_id.map(|id| id.0),
         amount,
         time_ms: time_ms(&timestamp)?,
+        version_ms: None,
         order: reference(data.order_id),
         user: reference(data.user_id),
     };

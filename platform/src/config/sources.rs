@@ -24,6 +24,10 @@ pub struct SourceConfig {
     pub user_key: String,
     #[serde(default = "tolerance_seconds")]
     pub tolerance_seconds: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub notification_url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub webhook_id: String,
     #[serde(default = "rate_per_second")]
     pub rate_per_second: u32,
     #[serde(default = "burst")]
@@ -111,10 +115,20 @@ impl SourceConfig {
     pub fn prepare(&self, name: &str, folder: &Path) -> Result<ConfiguredSource, ConfigError> {
         let fail = |message: String| ConfigError::Invalid(format!("sources.{name}: {message}"));
         let provider = providers::find(&self.provider).ok_or_else(|| fail("unknown provider".into()))?;
+        let source = Source {
+            name: name.to_owned(),
+            region: self.region.clone(),
+            account_regions: self.account_regions.clone(),
+            order_key: self.order_key.clone(),
+            user_key: self.user_key.clone(),
+            tolerance_seconds: self.tolerance_seconds,
+            notification_url: self.notification_url.clone(),
+            webhook_id: self.webhook_id.clone(),
+        };
         let mut secrets = Vec::with_capacity(self.secrets.len());
         for (index, secret) in self.secrets.iter().enumerate() {
             let text = secret.read(folder).map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
-            let key = (provider.prepare_secret)(text.expose().trim())
+            let key = (provider.prepare_secret)(text.expose().trim(), &source)
                 .ok_or_else(|| fail(format!("secrets[{index}]: not a secret of {}", provider.name)))?;
             let time = |text: &Option<String>| match text {
                 None => Ok(None),
@@ -123,18 +137,9 @@ impl SourceConfig {
                     None => Err(fail(format!("secrets[{index}]: {text:?} is not a time such as 2026-12-01T00:00:00Z"))),
                 },
             };
-            let prepared = domain::signature::Secret::new(&key, time(&secret.not_before)?, time(&secret.not_after)?)
-                .ok_or_else(|| fail(format!("secrets[{index}]: is empty")))?;
-            secrets.push(prepared);
+            let (not_before, not_after) = (time(&secret.not_before)?, time(&secret.not_after)?);
+            secrets.push(domain::signature::Secret::of(key, not_before, not_after));
         }
-        let source = Source {
-            name: name.to_owned(),
-            region: self.region.clone(),
-            account_regions: self.account_regions.clone(),
-            order_key: self.order_key.clone(),
-            user_key: self.user_key.clone(),
-            tolerance_seconds: self.tolerance_seconds,
-        };
         Ok(ConfiguredSource { provider, source, secrets, rate_per_second: self.rate_per_second, burst: self.burst })
     }
 }

@@ -1,0 +1,50 @@
+//! What a secret holds: the prepared key of one of the signature schemes that providers use.
+
+use hmac::digest::Output;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::{Choice, ConstantTimeEq};
+
+/// A key ready for use: its HMAC state is prepared once, so that a request costs no key schedule.
+#[derive(Clone)]
+pub enum Key {
+    /// HMAC-SHA256.
+    HmacSha256(Hmac<Sha256>),
+}
+
+impl Key {
+    /// An HMAC-SHA256 key of raw bytes; `None` if there are none.
+    #[must_use]
+    pub fn hmac_sha256(key: &[u8]) -> Option<Self> {
+        (!key.is_empty()).then(|| Hmac::new_from_slice(key).ok().map(Self::HmacSha256))?
+    }
+
+    /// Signs the parts in order; empty for a key that can only verify.
+    #[must_use]
+    pub fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
+        match self {
+            Self::HmacSha256(mac) => digest(mac, parts).to_vec(),
+        }
+    }
+
+    /// Whether any of the candidates is this key's signature of the parts. HMACs are compared in constant time.
+    #[must_use]
+    pub fn accepts(&self, parts: &[&[u8]], candidates: &[impl AsRef<[u8]>]) -> bool {
+        match self {
+            Self::HmacSha256(mac) => equals_any(&digest(mac, parts), candidates),
+        }
+    }
+}
+
+fn digest<M: Mac + Clone>(mac: &M, parts: &[&[u8]]) -> Output<M> {
+    let mut mac = mac.clone();
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes()
+}
+
+/// Lengths are no secret; of equal ones every byte is compared, and every candidate is.
+fn equals_any(expected: &[u8], candidates: &[impl AsRef<[u8]>]) -> bool {
+    let matched =
+        candidates.iter().fold(Choice::from(0), |matched, candidate| matched | expected.ct_eq(candidate.as_ref()));
+    bool::from(matched)
+}

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Sign the events of ../events with the providers' own libraries, and check them with these.
+
+Made with Python 3.11 and exactly the packages of PINNED. How to run it (from this folder):
+
+    python3 -m venv .venv
+    .venv/bin/pip install squareup==46.0.0.20260916
+    .venv/bin/python make_provider_vectors.py            # writes the *.json files
+    .venv/bin/python make_provider_vectors.py --check    # only compares them
+
+The output is deterministic. The secrets are made up for these files and have never belonged to any account. Nothing
+here uses the network.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import sys
+from importlib.metadata import version
+
+from square.utils.webhooks_helper import verify_signature as square_verify
+
+PINNED = {"squareup": "46.0.0.20260916"}
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# 2026-11-24T10:00:00Z
+NOW = 1795514400
+
+
+def pretty(o):
+    return json.dumps(o, indent=2, ensure_ascii=False)
+
+
+def compact(o):
+    return json.dumps(o, separators=(",", ":"), ensure_ascii=False)
+
+
+def escaped(o):
+    return json.dumps(o, separators=(", ", ":"), ensure_ascii=True) + "\n"
+
+
+STYLES = (compact, pretty, escaped)
+
+
+def events(provider):
+    """(name, headers, body as text) of each event, bodies in different styles; and the source's settings."""
+    with open(os.path.join(HERE, "..", "events", provider + ".json"), encoding="utf-8") as f:
+        file = json.load(f)
+    out = []
+    for n, of in enumerate(file["events"]):
+        body = of["body"] if isinstance(of["body"], str) else STYLES[n % len(STYLES)](of["body"])
+        out.append((of["name"], dict(of.get("headers", {})), body))
+    return out, file.get("source", {})
+
+
+def vector(provider, name, secret, headers, body, source):
+    headers = {"content-type": "application/json", **headers}
+    made = {"name": f"{provider}: {name}", "provider": provider, "now_unix": NOW, "headers": headers, "body": body}
+    made["secrets"] = secret if isinstance(secret, list) else [secret]
+    if source:
+        made["source"] = source
+    return made
+
+
+def hmac_sha256(key, text):
+    return hmac.new(key.encode(), text.encode(), hashlib.sha256)
+
+
+# ---------------------------------------------------------------- Square
+
+
+def square():
+    """`verify_signature` of squareup checks; it has no function that signs."""
+    secret = "FAKE-square-signature-key"
+    found, source = events("square")
+    url = source["notification_url"]
+    for name, headers, body in found:
+        signature = base64.b64encode(hmac_sha256(secret, url + body).digest()).decode()
+        assert square_verify(
+            request_body=body, signature_header=signature, signature_key=secret, notification_url=url
+        )
+        assert not square_verify(
+            request_body=body, signature_header=signature, signature_key=secret, notification_url=url + "/"
+        )
+        yield vector("square", name, secret, {**headers, "x-square-hmacsha256-signature": signature}, body, source)
+
+
+# ---------------------------------------------------------------- output
+
+MAKERS = {"square": square}
+
+
+def main():
+    for package, wanted in PINNED.items():
+        found = version(package)
+        if found != wanted:
+            sys.exit(f"{package} {found} is installed, these vectors need {wanted}")
+    differs = False
+    for name, make in MAKERS.items():
+        vectors = list(make())
+        text = json.dumps(vectors, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+        path = os.path.join(HERE, name.replace("-", "_") + ".json")
+        if "--check" in sys.argv[1:]:
+            with open(path, encoding="ascii", newline="") as f:
+                same = f.read() == text
+            differs |= not same
+            print(f"{name}: {len(vectors)} vectors, {'same' if same else 'DIFFERENT'}")
+        else:
+            with open(path, "w", encoding="ascii", newline="") as f:
+                f.write(text)
+            print(f"{name}: {len(vectors)} vectors")
+    sys.exit(1 if differs else 0)
+
+
+if __name__ == "__main__":
+    main()
