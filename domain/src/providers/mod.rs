@@ -4,6 +4,7 @@
 //! say who sent it, `normalise` says what it means, `answer` is the body of a 200.
 
 mod adyen;
+mod checkout;
 mod draft;
 mod json;
 mod square;
@@ -19,12 +20,18 @@ use crate::PaymentEvent;
 use crate::signature::{Key, Refusal, Secret};
 
 /// The providers that a source can be configured for.
-pub const ALL: [&Provider; 4] = [&tollgate::PROVIDER, &stripe::PROVIDER, &adyen::PROVIDER, &square::PROVIDER];
+pub const ALL: &[&Provider] = &[
+    &tollgate::PROVIDER,
+    &stripe::PROVIDER,
+    &adyen::PROVIDER,
+    &square::PROVIDER,
+    &checkout::PROVIDER,
+];
 
 /// Finds a provider by the name used in the configuration.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Provider> {
-    ALL.into_iter().find(|provider| provider.name == name)
+    ALL.iter().copied().find(|provider| provider.name == name)
 }
 
 /// What Tollgate knows of one payment provider.

@@ -55,9 +55,11 @@ def events(provider):
     return out, file.get("source", {})
 
 
-def vector(provider, name, secret, headers, body, source):
-    headers = {"content-type": "application/json", **headers}
+def vector(provider, name, secret, headers, signed, body, source):
+    """`signed` are the headers that the signature is in or covers, `headers` the others."""
+    headers = {"content-type": "application/json", **headers, **signed}
     made = {"name": f"{provider}: {name}", "provider": provider, "now_unix": NOW, "headers": headers, "body": body}
+    made["signed_headers"] = sorted(signed)
     made["secrets"] = secret if isinstance(secret, list) else [secret]
     if source:
         made["source"] = source
@@ -84,12 +86,25 @@ def square():
         assert not square_verify(
             request_body=body, signature_header=signature, signature_key=secret, notification_url=url + "/"
         )
-        yield vector("square", name, secret, {**headers, "x-square-hmacsha256-signature": signature}, body, source)
+        signed = {"x-square-hmacsha256-signature": signature}
+        yield vector("square", name, secret, headers, signed, body, source)
+
+
+# ---------------------------------------------------------------- Checkout.com
+
+
+def checkout():
+    """No library of Checkout.com verifies: signed as "Configure your webhook server" says."""
+    secret = "FAKE-checkout-signature-key"
+    found, source = events("checkout")
+    for name, headers, body in found:
+        signed = {"cko-signature": hmac_sha256(secret, body).hexdigest()}
+        yield vector("checkout", name, secret, headers, signed, body, source)
 
 
 # ---------------------------------------------------------------- output
 
-MAKERS = {"square": square}
+MAKERS = {"square": square, "checkout": checkout}
 
 
 def main():
