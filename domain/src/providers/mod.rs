@@ -7,6 +7,7 @@ mod adyen;
 mod checkout;
 mod draft;
 mod json;
+mod razorpay;
 mod square;
 mod stripe;
 mod tollgate;
@@ -26,6 +27,7 @@ pub const ALL: &[&Provider] = &[
     &adyen::PROVIDER,
     &square::PROVIDER,
     &checkout::PROVIDER,
+    &razorpay::PROVIDER,
 ];
 
 /// Finds a provider by the name used in the configuration.

@@ -4,7 +4,7 @@
 Made with Python 3.11 and exactly the packages of PINNED. How to run it (from this folder):
 
     python3 -m venv .venv
-    .venv/bin/pip install squareup==46.0.0.20260916
+    .venv/bin/pip install squareup==46.0.0.20260916 razorpay==2.0.1
     .venv/bin/python make_provider_vectors.py            # writes the *.json files
     .venv/bin/python make_provider_vectors.py --check    # only compares them
 
@@ -20,9 +20,10 @@ import os
 import sys
 from importlib.metadata import version
 
+from razorpay import Client as RazorpayClient
 from square.utils.webhooks_helper import verify_signature as square_verify
 
-PINNED = {"squareup": "46.0.0.20260916"}
+PINNED = {"squareup": "46.0.0.20260916", "razorpay": "2.0.1"}
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # 2026-11-24T10:00:00Z
@@ -102,9 +103,24 @@ def checkout():
         yield vector("checkout", name, secret, headers, signed, body, source)
 
 
+# ---------------------------------------------------------------- Razorpay
+
+
+def razorpay():
+    """`verify_webhook_signature` of razorpay checks; it has no function that signs."""
+    secret = "FAKE-razorpay-webhook-secret"
+    client = RazorpayClient(auth=("rzp_test_FAKE", "FAKE"))
+    found, source = events("razorpay")
+    for name, headers, body in found:
+        signature = hmac_sha256(secret, body).hexdigest()
+        assert client.utility.verify_webhook_signature(body, signature, secret)
+        signed = {"x-razorpay-signature": signature}
+        yield vector("razorpay", name, secret, headers, signed, body, source)
+
+
 # ---------------------------------------------------------------- output
 
-MAKERS = {"square": square, "checkout": checkout}
+MAKERS = {"square": square, "checkout": checkout, "razorpay": razorpay}
 
 
 def main():
