@@ -7,6 +7,7 @@ mod adyen;
 mod checkout;
 mod draft;
 mod json;
+mod mollie;
 mod razorpay;
 mod square;
 mod stripe;
@@ -28,6 +29,7 @@ pub const ALL: &[&Provider] = &[
     &square::PROVIDER,
     &checkout::PROVIDER,
     &razorpay::PROVIDER,
+    &mollie::PROVIDER,
 ];
 
 /// Finds a provider by the name used in the configuration.

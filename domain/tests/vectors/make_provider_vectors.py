@@ -4,7 +4,7 @@
 Made with Python 3.11 and exactly the packages of PINNED. How to run it (from this folder):
 
     python3 -m venv .venv
-    .venv/bin/pip install squareup==46.0.0.20260916 razorpay==2.0.1
+    .venv/bin/pip install squareup==46.0.0.20260916 razorpay==2.0.1 mollie-api-py==1.10.20
     .venv/bin/python make_provider_vectors.py            # writes the *.json files
     .venv/bin/python make_provider_vectors.py --check    # only compares them
 
@@ -20,10 +20,11 @@ import os
 import sys
 from importlib.metadata import version
 
+from mollie.utils.webhooks import SignatureValidator as MollieValidator
 from razorpay import Client as RazorpayClient
 from square.utils.webhooks_helper import verify_signature as square_verify
 
-PINNED = {"squareup": "46.0.0.20260916", "razorpay": "2.0.1"}
+PINNED = {"squareup": "46.0.0.20260916", "razorpay": "2.0.1", "mollie-api-py": "1.10.20"}
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # 2026-11-24T10:00:00Z
@@ -118,9 +119,24 @@ def razorpay():
         yield vector("razorpay", name, secret, headers, signed, body, source)
 
 
+# ---------------------------------------------------------------- Mollie
+
+
+def mollie():
+    """`SignatureValidator` of mollie-api-py signs and checks; some vectors have another signature before ours."""
+    secret = "FAKE-mollie-signing-secret"
+    found, source = events("mollie")
+    for n, (name, headers, body) in enumerate(found):
+        signature = "sha256=" + MollieValidator.create_signature(body, secret)
+        assert MollieValidator(["another", secret]).validate_payload(body, ["sha256=" + "0" * 64, signature])
+        if n % 2 and n > 2:
+            signature = "sha256=" + MollieValidator.create_signature(body, "FAKE-old-secret") + "," + signature
+        yield vector("mollie", name, secret, headers, {"x-mollie-signature": signature}, body, source)
+
+
 # ---------------------------------------------------------------- output
 
-MAKERS = {"square": square, "checkout": checkout, "razorpay": razorpay}
+MAKERS = {"square": square, "checkout": checkout, "razorpay": razorpay, "mollie": mollie}
 
 
 def main():
