@@ -20,8 +20,8 @@ pub static PROVIDER: Provider =
 const EXPONENTS: [(&str, u8); 4] = [("CLP", 2), ("CVE", 0), ("IDR", 0), ("ISK", 2)];
 
 /// The key is given in hexadecimal.
-fn prepare_secret(secret: &str, _: &Source) -> Option<Key> {
-    Key::hmac_sha256(&hex_bytes(secret)?)
+fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
+    hex_bytes(secret).as_deref().and_then(Key::hmac_sha256).ok_or("is not hexadecimal")
 }
 
 #[derive(Deserialize)]

@@ -21,8 +21,8 @@ pub static PROVIDER: Provider =
 const EXPONENTS: [(&str, u8); 1] = [("CLP", 2)];
 
 /// The signature key is used whole.
-fn prepare_secret(secret: &str, _: &Source) -> Option<Key> {
-    Key::hmac_sha256(secret.as_bytes())
+fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
+    Key::hmac_sha256(secret.as_bytes()).ok_or("is empty")
 }
 
 /// `Cko-Signature`: HMAC-SHA256, hexadecimal, over the raw body.

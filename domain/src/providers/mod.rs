@@ -45,8 +45,11 @@ pub struct Provider {
     pub name: &'static str,
     /// The media types of its requests.
     pub media: &'static [&'static str],
-    /// Turns a configured secret into a key; `None` if it is not of the provider's form.
-    pub prepare_secret: fn(&str, &Source) -> Option<Key>,
+    /// Turns a configured secret into a key.
+    ///
+    /// # Errors
+    /// What is wrong with it or missing in the source, in words; never the secret.
+    pub prepare_secret: fn(&str, &Source) -> Result<Key, &'static str>,
     /// Checks the signature over the raw request.
     pub authenticate: fn(&Delivery<'_>, &Source, &[Secret], i64) -> Result<(), Refusal>,
     /// Turns an authenticated request into what it says, one item for each event in it, never none.

@@ -20,8 +20,8 @@ pub static PROVIDER: Provider =
 const SIGNATURES_MAX: usize = 8;
 
 /// The signing secret is used whole.
-fn prepare_secret(secret: &str, _: &Source) -> Option<Key> {
-    Key::hmac_sha256(secret.as_bytes())
+fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
+    Key::hmac_sha256(secret.as_bytes()).ok_or("is empty")
 }
 
 /// `X-Mollie-Signature: sha256=…`: HMAC-SHA256, hexadecimal, over the raw body; there may be several while a secret is

@@ -16,8 +16,8 @@ pub static PROVIDER: Provider =
     Provider { name: "razorpay", media: JSON, prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
 
 /// The webhook secret is used whole.
-fn prepare_secret(secret: &str, _: &Source) -> Option<Key> {
-    Key::hmac_sha256(secret.as_bytes())
+fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
+    Key::hmac_sha256(secret.as_bytes()).ok_or("is empty")
 }
 
 /// `X-Razorpay-Signature`: HMAC-SHA256, hexadecimal, over the raw body.

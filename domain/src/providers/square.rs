@@ -20,8 +20,11 @@ pub static PROVIDER: Provider =
     Provider { name: "square", media: JSON, prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
 
 /// The signature key is used whole.
-fn prepare_secret(secret: &str, _: &Source) -> Option<Key> {
-    Key::hmac_sha256(secret.as_bytes())
+fn prepare_secret(secret: &str, source: &Source) -> Result<Key, &'static str> {
+    if source.notification_url.is_empty() {
+        return Err("needs the source's notification_url, which is signed");
+    }
+    Key::hmac_sha256(secret.as_bytes()).ok_or("is empty")
 }
 
 /// `x-square-hmacsha256-signature`: HMAC-SHA256, base64, over the URL as registered at Square and the raw body.

@@ -24,8 +24,8 @@ const EXPONENTS: [(&str, u8); 3] = [("ISK", 2), ("MGA", 0), ("UGX", 2)];
 const SIGNATURES_MAX: usize = 8;
 
 /// The secret is used whole, `whsec_` included.
-fn prepare_secret(secret: &str, _: &Source) -> Option<Key> {
-    Key::hmac_sha256(secret.as_bytes())
+fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
+    Key::hmac_sha256(secret.as_bytes()).ok_or("is empty")
 }
 
 /// `Stripe-Signature: t=…,v1=…[,v1=…]`: HMAC-SHA256 over `{t}.{raw}`.

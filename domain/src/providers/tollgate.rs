@@ -26,8 +26,9 @@ pub static PROVIDER: Provider =
 const SIGNATURES_MAX: usize = 8;
 
 /// `whsec_` and base64.
-fn prepare_secret(secret: &str, _: &Source) -> Option<Key> {
-    Key::hmac_sha256(&STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?)
+fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
+    let key = secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
+    key.as_deref().and_then(Key::hmac_sha256).ok_or("is not whsec_ and base64")
 }
 
 /// Standard Webhooks: HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{raw}`, base64, in a list split by spaces.

@@ -129,7 +129,7 @@ impl SourceConfig {
         for (index, secret) in self.secrets.iter().enumerate() {
             let text = secret.read(folder).map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
             let key = (provider.prepare_secret)(text.expose().trim(), &source)
-                .ok_or_else(|| fail(format!("secrets[{index}]: not a secret of {}", provider.name)))?;
+                .map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
             let time = |text: &Option<String>| match text {
                 None => Ok(None),
                 Some(text) => match providers::parse_time_ms(text) {
