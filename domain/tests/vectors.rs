@@ -248,6 +248,33 @@ fn another_secret_or_another_address_is_refused() {
     }
 }
 
+#[test]
+fn a_certificate_counts_only_for_its_host_and_while_it_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/paypal_certificates.json");
+    let certificates: Vec<Value> = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let vector = &load("paypal.json")[0];
+    let refusals: Vec<_> = certificates
+        .iter()
+        .map(|certificate| {
+            let pem = certificate["pem"].as_str().unwrap();
+            let prepared = (vector.provider.prepare_secret)(pem, &vector.source);
+            let why = prepared.err().unwrap_or_else(|| vector.check(pem).unwrap_err().as_str());
+            (certificate["name"].as_str().unwrap(), why)
+        })
+        .collect();
+    assert_eq!(
+        refusals,
+        [
+            ("another host", "is a certificate of another host"),
+            ("a short key", "is a certificate whose RSA key is too short"),
+            ("no certificate", "is not a certificate in PEM"),
+            ("expired", "wrong_signature"),
+            ("not yet valid", "wrong_signature"),
+            ("another key", "wrong_signature"),
+        ]
+    );
+}
+
 /// Every header that some provider's signature is in or covers.
 static SIGNATURE_HEADERS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let own = ["stripe-signature", "webhook-id", "webhook-timestamp", "webhook-signature"].map(str::to_owned);

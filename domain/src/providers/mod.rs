@@ -8,6 +8,7 @@ mod checkout;
 mod draft;
 mod json;
 mod mollie;
+mod paypal;
 mod razorpay;
 mod square;
 mod stripe;
@@ -30,6 +31,7 @@ pub const ALL: &[&Provider] = &[
     &checkout::PROVIDER,
     &razorpay::PROVIDER,
     &mollie::PROVIDER,
+    &paypal::PROVIDER,
 ];
 
 /// Finds a provider by the name used in the configuration.

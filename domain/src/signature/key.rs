@@ -5,11 +5,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
+use super::Certificate;
+
 /// A key ready for use: its HMAC state is prepared once, so that a request costs no key schedule.
 #[derive(Clone)]
 pub enum Key {
     /// HMAC-SHA256.
     HmacSha256(Hmac<Sha256>),
+    /// SHA256withRSA; the key of a certificate only verifies.
+    Rsa(Box<Certificate>),
 }
 
 impl Key {
@@ -24,6 +28,7 @@ impl Key {
     pub fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
         match self {
             Self::HmacSha256(mac) => digest(mac, parts).to_vec(),
+            Self::Rsa(_) => Vec::new(),
         }
     }
 
@@ -32,6 +37,15 @@ impl Key {
     pub fn accepts(&self, parts: &[&[u8]], candidates: &[impl AsRef<[u8]>]) -> bool {
         match self {
             Self::HmacSha256(mac) => equals_any(&digest(mac, parts), candidates),
+            Self::Rsa(certificate) => certificate.accepts(parts, candidates),
+        }
+    }
+
+    /// From when to when the key itself says that it may be used, Unix seconds, inclusive.
+    pub(super) fn validity(&self) -> (i64, i64) {
+        match self {
+            Self::Rsa(certificate) => (certificate.not_before_unix, certificate.not_after_unix),
+            Self::HmacSha256(_) => (i64::MIN, i64::MAX),
         }
     }
 }

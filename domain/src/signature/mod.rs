@@ -1,9 +1,11 @@
 //! Webhook signatures: secrets with windows of validity, over raw bytes, compared in constant time.
 
+mod certificate;
 mod key;
 
 use std::fmt;
 
+pub use certificate::{Certificate, is_under};
 pub use key::Key;
 
 /// Why a request was not let in. Counted by name; the answer never says which.
@@ -58,13 +60,14 @@ impl Secret {
         Some(Self::of(Key::hmac_sha256(key)?, not_before_unix, not_after_unix))
     }
 
-    /// A secret of a prepared key.
+    /// A secret of a prepared key; a certificate's own validity narrows the secret's.
     #[must_use]
     pub fn of(key: Key, not_before_unix: Option<i64>, not_after_unix: Option<i64>) -> Self {
+        let (from, to) = key.validity();
         Self {
             key,
-            not_before_unix: not_before_unix.unwrap_or(i64::MIN),
-            not_after_unix: not_after_unix.unwrap_or(i64::MAX),
+            not_before_unix: not_before_unix.unwrap_or(i64::MIN).max(from),
+            not_after_unix: not_after_unix.unwrap_or(i64::MAX).min(to),
         }
     }
 

@@ -4,7 +4,8 @@
 Made with Python 3.11 and exactly the packages of PINNED. How to run it (from this folder):
 
     python3 -m venv .venv
-    .venv/bin/pip install squareup==46.0.0.20260916 razorpay==2.0.1 mollie-api-py==1.10.20
+    .venv/bin/pip install cryptography==50.0.2 mollie-api-py==1.10.20 paypalrestsdk==1.13.3 pyOpenSSL==26.4.0 \\
+        razorpay==2.0.1 squareup==46.0.0.20260916
     .venv/bin/python make_provider_vectors.py            # writes the *.json files
     .venv/bin/python make_provider_vectors.py --check    # only compares them
 
@@ -18,13 +19,26 @@ import hmac
 import json
 import os
 import sys
+from datetime import datetime
 from importlib.metadata import version
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from mollie.utils.webhooks import SignatureValidator as MollieValidator
+from OpenSSL.crypto import X509 as OpenSSLCertificate
+from paypalrestsdk.notifications import WebhookEvent
 from razorpay import Client as RazorpayClient
 from square.utils.webhooks_helper import verify_signature as square_verify
 
-PINNED = {"squareup": "46.0.0.20260916", "razorpay": "2.0.1", "mollie-api-py": "1.10.20"}
+PINNED = {
+    "cryptography": "50.0.2",
+    "mollie-api-py": "1.10.20",
+    "paypalrestsdk": "1.13.3",
+    "pyOpenSSL": "26.4.0",
+    "razorpay": "2.0.1",
+    "squareup": "46.0.0.20260916",
+}
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # 2026-11-24T10:00:00Z
@@ -134,9 +148,82 @@ def mollie():
         yield vector("mollie", name, secret, headers, {"x-mollie-signature": signature}, body, source)
 
 
+# ---------------------------------------------------------------- PayPal
+
+
+def prime(seed, bits):
+    """A probable prime out of a seed: keys that are the same on every run, and are in no file."""
+    stream = b"".join(hashlib.sha512(f"FAKE {seed} {n}".encode()).digest() for n in range(bits // 512))
+    candidate = int.from_bytes(stream, "big") | 1 | (3 << (bits - 2))
+    while any(candidate % small == 0 for small in (3, 5, 7, 11, 13, 17, 19, 23)) or candidate % 65537 == 1 or any(
+        pow(base, candidate - 1, candidate) != 1 for base in (2, 3, 5, 7)
+    ):
+        candidate += 2
+    return candidate
+
+
+def rsa_key(seed, bits=2048):
+    p, q = prime(seed + " p", bits // 2), prime(seed + " q", bits // 2)
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    exponents = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+    return rsa.RSAPrivateNumbers(p, q, d, *exponents, rsa.RSAPublicNumbers(65537, p * q)).private_key()
+
+
+def certificate(key, host, first=(2026, 1, 1), last=(2027, 12, 31)):
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(datetime(*first)).not_valid_after(datetime(*last))
+    return builder.sign(key, hashes.SHA256())
+
+
+def pem(made):
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def paypal():
+    """paypalrestsdk says what is signed and looks at the name; cryptography signs. The certificate is made here."""
+    key = rsa_key("paypal")
+    ours = certificate(key, "messageverificationcerts.paypal.com")
+    assert WebhookEvent._is_common_name_valid(OpenSSLCertificate.from_cryptography(ours))
+    found, source = events("paypal")
+    for n, (name, headers, body) in enumerate(found):
+        headers["paypal-cert-url"] = "https://api.paypal.com/v1/notifications/certs/CERT-FAKE-360caa42"
+        signed = {
+            "paypal-transmission-id": f"69cd13f0-0000-11f0-8000-{n:012}",
+            "paypal-transmission-time": "2026-11-24T09:59:00Z",
+            "paypal-auth-algo": "SHA256withRSA",
+        }
+        text = WebhookEvent._get_expected_sig(
+            signed["paypal-transmission-id"], signed["paypal-transmission-time"], source["webhook_id"], body
+        )
+        signature = key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        signed["paypal-transmission-sig"] = base64.b64encode(signature).decode()
+        yield vector("paypal", name, pem(ours), headers, signed, body, source)
+
+
+def paypal_certificates():
+    """Certificates that may not be configured, or are not valid when the vectors are checked."""
+    key = rsa_key("paypal")
+    other = certificate(key, "paypal.com.attacker.example")
+    assert not WebhookEvent._is_common_name_valid(OpenSSLCertificate.from_cryptography(other))
+    yield {"name": "another host", "pem": pem(other)}
+    yield {"name": "a short key", "pem": pem(certificate(rsa_key("short", 1024), "api.paypal.com"))}
+    yield {"name": "no certificate", "pem": "FAKE"}
+    yield {"name": "expired", "pem": pem(certificate(key, "api.paypal.com", (2025, 1, 1), (2026, 11, 24)))}
+    yield {"name": "not yet valid", "pem": pem(certificate(key, "api.paypal.com", (2026, 11, 25), (2027, 1, 1)))}
+    yield {"name": "another key", "pem": pem(certificate(rsa_key("another"), "api.paypal.com"))}
+
+
 # ---------------------------------------------------------------- output
 
-MAKERS = {"square": square, "checkout": checkout, "razorpay": razorpay, "mollie": mollie}
+MAKERS = {
+    "square": square,
+    "checkout": checkout,
+    "razorpay": razorpay,
+    "mollie": mollie,
+    "paypal": paypal,
+    "paypal-certificates": paypal_certificates,
+}
 
 
 def main():
