@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::draft::{Draft, decimal, money};
 use super::json::{Scalar, Text, parse, time_ms};
 use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
-use crate::signature::{Key, Refusal, Secret, check_time, verify};
+use crate::signature::{Key, Refusal, Secret, check_time, verify_with};
 use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider =
@@ -25,28 +25,36 @@ pub static PROVIDER: Provider =
 /// More entries than any rotation needs only cost time.
 const SIGNATURES_MAX: usize = 8;
 
-/// `whsec_` and base64.
+/// `whsec_` (HMAC) or `whpk_` (an Ed25519 public key), and base64.
 fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
-    let key = secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
-    key.as_deref().and_then(Key::hmac_sha256).ok_or("is not whsec_ and base64")
+    let decoded = |prefix| secret.strip_prefix(prefix).and_then(|text| STANDARD.decode(text).ok());
+    if let Some(key) = decoded("whpk_") {
+        return Key::ed25519(&key).ok_or("is not an Ed25519 public key");
+    }
+    decoded("whsec_").as_deref().and_then(Key::hmac_sha256).ok_or("is neither whsec_ nor whpk_, and base64")
 }
 
-/// Standard Webhooks: HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{raw}`, base64, in a list split by spaces.
+/// Standard Webhooks: over `{webhook-id}.{webhook-timestamp}.{raw}`, in a list split by spaces: `v1,` HMAC-SHA256 or `v1a,`
+/// Ed25519, base64.
 fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
     let id = delivery.header("webhook-id")?;
     let time = delivery.header("webhook-timestamp")?;
     let signed_unix: i64 = time.parse().map_err(|_| Refusal::Malformed)?;
-    let candidates: Vec<[u8; 32]> = delivery
-        .header("webhook-signature")?
-        .split(' ')
-        .filter_map(|entry| entry.strip_prefix("v1,"))
-        .take(SIGNATURES_MAX)
-        .filter_map(|signature| STANDARD.decode(signature).ok()?.try_into().ok())
-        .collect();
-    if candidates.is_empty() {
+    let signatures = delivery.header("webhook-signature")?;
+    let of = |version: &str| -> Vec<Vec<u8>> {
+        let entries = signatures.split(' ').filter_map(|entry| entry.strip_prefix(version));
+        entries.take(SIGNATURES_MAX).filter_map(|signature| STANDARD.decode(signature).ok()).collect()
+    };
+    let (symmetric, asymmetric) = (of("v1,"), of("v1a,"));
+    if symmetric.is_empty() && asymmetric.is_empty() {
         return Err(Refusal::Malformed);
     }
-    verify(secrets, now_unix, &[id.as_bytes(), b".", time.as_bytes(), b".", delivery.body], &candidates)?;
+    let parts = [id.as_bytes(), b".", time.as_bytes(), b".", delivery.body];
+    verify_with(secrets, now_unix, |key| match key {
+        Key::HmacSha256(_) => key.accepts(&parts, &symmetric),
+        Key::Ed25519(_) => key.accepts(&parts, &asymmetric),
+        _ => false,
+    })?;
     check_time(signed_unix, now_unix, source.tolerance_seconds)
 }
 

@@ -1,5 +1,6 @@
 //! What a secret holds: the prepared key of one of the signature schemes that providers use.
 
+use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::digest::Output;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -12,6 +13,8 @@ use super::Certificate;
 pub enum Key {
     /// HMAC-SHA256.
     HmacSha256(Hmac<Sha256>),
+    /// Ed25519; a public key only verifies.
+    Ed25519(Box<VerifyingKey>),
     /// SHA256withRSA; the key of a certificate only verifies.
     Rsa(Box<Certificate>),
 }
@@ -23,12 +26,19 @@ impl Key {
         (!key.is_empty()).then(|| Hmac::new_from_slice(key).ok().map(Self::HmacSha256))?
     }
 
+    /// An Ed25519 public key of 32 raw bytes; `None` if it is no point of the curve, or one that signs anything.
+    #[must_use]
+    pub fn ed25519(key: &[u8]) -> Option<Self> {
+        let key = VerifyingKey::from_bytes(key.try_into().ok()?).ok()?;
+        (!key.is_weak()).then(|| Self::Ed25519(Box::new(key)))
+    }
+
     /// Signs the parts in order; empty for a key that can only verify.
     #[must_use]
     pub fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
         match self {
             Self::HmacSha256(mac) => digest(mac, parts).to_vec(),
-            Self::Rsa(_) => Vec::new(),
+            Self::Ed25519(_) | Self::Rsa(_) => Vec::new(),
         }
     }
 
@@ -37,6 +47,7 @@ impl Key {
     pub fn accepts(&self, parts: &[&[u8]], candidates: &[impl AsRef<[u8]>]) -> bool {
         match self {
             Self::HmacSha256(mac) => equals_any(&digest(mac, parts), candidates),
+            Self::Ed25519(key) => accepts_ed25519(key, &parts.concat(), candidates),
             Self::Rsa(certificate) => certificate.accepts(parts, candidates),
         }
     }
@@ -45,7 +56,7 @@ impl Key {
     pub(super) fn validity(&self) -> (i64, i64) {
         match self {
             Self::Rsa(certificate) => (certificate.not_before_unix, certificate.not_after_unix),
-            Self::HmacSha256(_) => (i64::MIN, i64::MAX),
+            Self::HmacSha256(_) | Self::Ed25519(_) => (i64::MIN, i64::MAX),
         }
     }
 }
@@ -61,4 +72,10 @@ fn equals_any(expected: &[u8], candidates: &[impl AsRef<[u8]>]) -> bool {
     let matched =
         candidates.iter().fold(Choice::from(0), |matched, candidate| matched | expected.ct_eq(candidate.as_ref()));
     bool::from(matched)
+}
+
+/// Strictly: no key and no signature of small order, so that a signature holds for one message only.
+fn accepts_ed25519(key: &VerifyingKey, message: &[u8], candidates: &[impl AsRef<[u8]>]) -> bool {
+    let signatures = candidates.iter().filter_map(|candidate| Signature::from_slice(candidate.as_ref()).ok());
+    signatures.into_iter().any(|signature| key.verify_strict(message, &signature).is_ok())
 }

@@ -5,7 +5,7 @@ Made with Python 3.11 and exactly the packages of PINNED. How to run it (from th
 
     python3 -m venv .venv
     .venv/bin/pip install cryptography==50.0.2 mollie-api-py==1.10.20 paypalrestsdk==1.13.3 pyOpenSSL==26.4.0 \\
-        razorpay==2.0.1 squareup==46.0.0.20260916
+        razorpay==2.0.1 squareup==46.0.0.20260916 standardwebhooks==1.1.0
     .venv/bin/python make_provider_vectors.py            # writes the *.json files
     .venv/bin/python make_provider_vectors.py --check    # only compares them
 
@@ -19,17 +19,18 @@ import hmac
 import json
 import os
 import sys
-from datetime import datetime
+from datetime import datetime, timezone
 from importlib.metadata import version
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from mollie.utils.webhooks import SignatureValidator as MollieValidator
 from OpenSSL.crypto import X509 as OpenSSLCertificate
 from paypalrestsdk.notifications import WebhookEvent
 from razorpay import Client as RazorpayClient
 from square.utils.webhooks_helper import verify_signature as square_verify
+from standardwebhooks.webhooks import Webhook as StandardWebhook
 
 PINNED = {
     "cryptography": "50.0.2",
@@ -38,6 +39,7 @@ PINNED = {
     "pyOpenSSL": "26.4.0",
     "razorpay": "2.0.1",
     "squareup": "46.0.0.20260916",
+    "standardwebhooks": "1.1.0",
 }
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -214,6 +216,29 @@ def paypal_certificates():
     yield {"name": "another key", "pem": pem(certificate(rsa_key("another"), "api.paypal.com"))}
 
 
+# ---------------------------------------------------------------- Standard Webhooks, v1a
+
+
+def tollgate():
+    """The official libraries know v1 only: cryptography signs v1a, standardwebhooks the v1 beside it in some vectors."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"FAKE ed25519 key").digest())
+    raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    public = "whpk_" + base64.b64encode(key.public_key().public_bytes(*raw)).decode()
+    symmetric = "whsec_" + base64.b64encode(b"FAKE-secret-of-tollgate-v1").decode()
+    found, source = events("tollgate")
+    for n, (name, headers, body) in enumerate(found):
+        signed = {"webhook-id": headers.pop("webhook-id"), "webhook-timestamp": str(NOW - 5)}
+        text = f"{signed['webhook-id']}.{signed['webhook-timestamp']}.{body}"
+        signature = "v1a," + base64.b64encode(key.sign(text.encode())).decode()
+        secrets = [public]
+        if n > 1 and n % 2:
+            time = datetime.fromtimestamp(NOW - 5, tz=timezone.utc)
+            signature = StandardWebhook(symmetric).sign(signed["webhook-id"], time, body) + " " + signature
+            secrets.append(symmetric)
+        signed["webhook-signature"] = signature
+        yield vector("tollgate", name, secrets, headers, signed, body, source)
+
+
 # ---------------------------------------------------------------- output
 
 MAKERS = {
@@ -223,6 +248,7 @@ MAKERS = {
     "mollie": mollie,
     "paypal": paypal,
     "paypal-certificates": paypal_certificates,
+    "tollgate": tollgate,
 }
 
 
