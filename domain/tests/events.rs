@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use domain::providers::{self, Delivery, Item, Source};
 use http::{HeaderMap, HeaderName};
 use serde_json::{Map, Value, json};
@@ -70,11 +72,14 @@ fn headers(of: &Value) -> HeaderMap {
     pairs.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.as_str().unwrap().parse().unwrap())).collect()
 }
 
-/// The body as the provider sends it: JSON, or for another format the text as it stands.
+/// The body as the provider sends it: JSON, or Braintree's form around XML.
 fn body(of: &Value) -> Vec<u8> {
-    match &of["body"] {
-        Value::String(text) => text.clone().into_bytes(),
-        json => serde_json::to_vec(json).unwrap(),
+    match &of["xml"] {
+        Value::String(xml) => {
+            let payload = STANDARD.encode(xml).replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+            format!("bt_signature=not+checked+here&bt_payload={payload}%0A").into_bytes()
+        }
+        _ => serde_json::to_vec(&of["body"]).unwrap(),
     }
 }
 

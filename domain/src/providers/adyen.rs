@@ -13,8 +13,15 @@ use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Key, Refusal, Secret, hex_bytes, verify};
 use crate::{Kind, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "adyen", media: JSON, prepare_secret, authenticate, normalise, answer: "[accepted]" };
+pub static PROVIDER: Provider = Provider {
+    name: "adyen",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "[accepted]",
+    challenge: None,
+};
 
 /// Currencies whose minor unit is not ISO 4217's (Adyen, "Currency codes and minor units").
 const EXPONENTS: [(&str, u8); 4] = [("CLP", 2), ("CVE", 0), ("IDR", 0), ("ISK", 2)];

@@ -14,8 +14,15 @@ use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Key, Refusal, Secret, from_hex, verify};
 use crate::{Kind, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "checkout", media: JSON, prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+pub static PROVIDER: Provider = Provider {
+    name: "checkout",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "{\"received\":true}",
+    challenge: None,
+};
 
 /// Currencies whose minor unit is not ISO 4217's (Checkout.com, "Format the amount value").
 const EXPONENTS: [(&str, u8); 1] = [("CLP", 2)];

@@ -4,8 +4,10 @@
 //! say who sent it, `normalise` says what it means, `answer` is the body of a 200.
 
 mod adyen;
+mod braintree;
 mod checkout;
 mod draft;
+mod form;
 mod json;
 mod mollie;
 mod paypal;
@@ -13,6 +15,7 @@ mod razorpay;
 mod square;
 mod stripe;
 mod tollgate;
+mod xml;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -32,6 +35,7 @@ pub const ALL: &[&Provider] = &[
     &razorpay::PROVIDER,
     &mollie::PROVIDER,
     &paypal::PROVIDER,
+    &braintree::PROVIDER,
 ];
 
 /// Finds a provider by the name used in the configuration.
@@ -39,6 +43,10 @@ pub const ALL: &[&Provider] = &[
 pub fn find(name: &str) -> Option<&'static Provider> {
     ALL.iter().copied().find(|provider| provider.name == name)
 }
+
+/// From the query of a GET, the secrets and the time (Unix seconds) to the body of the 200; none for a query that is no
+/// challenge.
+pub type Challenge = fn(&str, &[Secret], i64) -> Option<String>;
 
 /// What Tollgate knows of one payment provider.
 #[derive(Debug)]
@@ -58,6 +66,8 @@ pub struct Provider {
     pub normalise: for<'a> fn(&Delivery<'a>, &'a Source, i64) -> Vec<Item<'a>>,
     /// The body of the 200 that the provider expects.
     pub answer: &'static str,
+    /// Answers the GET by which some providers check an address.
+    pub challenge: Option<Challenge>,
 }
 
 /// The media type of all providers but those that send a form.

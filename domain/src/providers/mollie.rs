@@ -13,8 +13,15 @@ use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Key, Refusal, Secret, from_hex, verify};
 use crate::{Kind, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "mollie", media: JSON, prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+pub static PROVIDER: Provider = Provider {
+    name: "mollie",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "{\"received\":true}",
+    challenge: None,
+};
 
 /// More signatures than any rotation needs only cost time.
 const SIGNATURES_MAX: usize = 8;

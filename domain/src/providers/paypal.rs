@@ -17,8 +17,15 @@ use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Certificate, Key, Refusal, Secret, is_under, verify};
 use crate::{Kind, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "paypal", media: JSON, prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+pub static PROVIDER: Provider = Provider {
+    name: "paypal",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "{\"received\":true}",
+    challenge: None,
+};
 
 const DOMAIN: &str = "paypal.com";
 

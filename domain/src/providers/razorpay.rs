@@ -12,8 +12,15 @@ use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Key, Refusal, Secret, from_hex, verify};
 use crate::{Kind, Money, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "razorpay", media: JSON, prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+pub static PROVIDER: Provider = Provider {
+    name: "razorpay",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "{\"received\":true}",
+    challenge: None,
+};
 
 /// The webhook secret is used whole.
 fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {

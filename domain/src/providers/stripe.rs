@@ -14,8 +14,15 @@ use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Key, Refusal, Secret, check_time, from_hex, verify};
 use crate::{Kind, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "stripe", media: JSON, prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+pub static PROVIDER: Provider = Provider {
+    name: "stripe",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "{\"received\":true}",
+    challenge: None,
+};
 
 /// Currencies whose minor unit is not ISO 4217's (Stripe, "Supported currencies").
 const EXPONENTS: [(&str, u8); 3] = [("ISK", 2), ("MGA", 0), ("UGX", 2)];

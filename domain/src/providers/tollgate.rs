@@ -19,8 +19,15 @@ use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Key, Refusal, Secret, check_time, verify_with};
 use crate::{Kind, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "tollgate", media: JSON, prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+pub static PROVIDER: Provider = Provider {
+    name: "tollgate",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "{\"received\":true}",
+    challenge: None,
+};
 
 /// More entries than any rotation needs only cost time.
 const SIGNATURES_MAX: usize = 8;

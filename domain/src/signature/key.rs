@@ -3,6 +3,7 @@
 use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::digest::Output;
 use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
@@ -13,6 +14,13 @@ use super::Certificate;
 pub enum Key {
     /// HMAC-SHA256.
     HmacSha256(Hmac<Sha256>),
+    /// HMAC-SHA1, of an owner whose name stands beside each signature (Braintree's public key).
+    HmacSha1 {
+        /// The owner's name.
+        owner: String,
+        /// The prepared key.
+        mac: Hmac<Sha1>,
+    },
     /// Ed25519; a public key only verifies.
     Ed25519(Box<VerifyingKey>),
     /// SHA256withRSA; the key of a certificate only verifies.
@@ -24,6 +32,13 @@ impl Key {
     #[must_use]
     pub fn hmac_sha256(key: &[u8]) -> Option<Self> {
         (!key.is_empty()).then(|| Hmac::new_from_slice(key).ok().map(Self::HmacSha256))?
+    }
+
+    /// An owner's HMAC-SHA1 key of raw bytes; `None` if there are none.
+    #[must_use]
+    pub fn hmac_sha1(owner: &str, key: &[u8]) -> Option<Self> {
+        let mac = || Hmac::new_from_slice(key).ok();
+        (!key.is_empty()).then(mac)?.map(|mac| Self::HmacSha1 { owner: owner.to_owned(), mac })
     }
 
     /// An Ed25519 public key of 32 raw bytes; `None` if it is no point of the curve, or one that signs anything.
@@ -38,6 +53,7 @@ impl Key {
     pub fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
         match self {
             Self::HmacSha256(mac) => digest(mac, parts).to_vec(),
+            Self::HmacSha1 { mac, .. } => digest(mac, parts).to_vec(),
             Self::Ed25519(_) | Self::Rsa(_) => Vec::new(),
         }
     }
@@ -47,6 +63,7 @@ impl Key {
     pub fn accepts(&self, parts: &[&[u8]], candidates: &[impl AsRef<[u8]>]) -> bool {
         match self {
             Self::HmacSha256(mac) => equals_any(&digest(mac, parts), candidates),
+            Self::HmacSha1 { mac, .. } => equals_any(&digest(mac, parts), candidates),
             Self::Ed25519(key) => accepts_ed25519(key, &parts.concat(), candidates),
             Self::Rsa(certificate) => certificate.accepts(parts, candidates),
         }
@@ -56,7 +73,7 @@ impl Key {
     pub(super) fn validity(&self) -> (i64, i64) {
         match self {
             Self::Rsa(certificate) => (certificate.not_before_unix, certificate.not_after_unix),
-            Self::HmacSha256(_) | Self::Ed25519(_) => (i64::MIN, i64::MAX),
+            _ => (i64::MIN, i64::MAX),
         }
     }
 }

@@ -77,6 +77,12 @@ impl Secret {
         (self.not_before_unix..=self.not_after_unix).contains(&now_unix)
     }
 
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Signs the parts in order; empty for a secret that can only verify.
     #[must_use]
     pub fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {

@@ -4,8 +4,8 @@
 Made with Python 3.11 and exactly the packages of PINNED. How to run it (from this folder):
 
     python3 -m venv .venv
-    .venv/bin/pip install cryptography==50.0.2 mollie-api-py==1.10.20 paypalrestsdk==1.13.3 pyOpenSSL==26.4.0 \\
-        razorpay==2.0.1 squareup==46.0.0.20260916 standardwebhooks==1.1.0
+    .venv/bin/pip install braintree==4.48.0 cryptography==50.0.2 mollie-api-py==1.10.20 paypalrestsdk==1.13.3 \\
+        pyOpenSSL==26.4.0 razorpay==2.0.1 squareup==46.0.0.20260916 standardwebhooks==1.1.0
     .venv/bin/python make_provider_vectors.py            # writes the *.json files
     .venv/bin/python make_provider_vectors.py --check    # only compares them
 
@@ -21,7 +21,10 @@ import os
 import sys
 from datetime import datetime, timezone
 from importlib.metadata import version
+from urllib.parse import urlencode
 
+import braintree
+from braintree.util.crypto import Crypto
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
@@ -33,6 +36,7 @@ from square.utils.webhooks_helper import verify_signature as square_verify
 from standardwebhooks.webhooks import Webhook as StandardWebhook
 
 PINNED = {
+    "braintree": "4.48.0",
     "cryptography": "50.0.2",
     "mollie-api-py": "1.10.20",
     "paypalrestsdk": "1.13.3",
@@ -68,14 +72,15 @@ def events(provider):
         file = json.load(f)
     out = []
     for n, of in enumerate(file["events"]):
-        body = of["body"] if isinstance(of["body"], str) else STYLES[n % len(STYLES)](of["body"])
+        body = of["xml"] if "xml" in of else STYLES[n % len(STYLES)](of["body"])
         out.append((of["name"], dict(of.get("headers", {})), body))
     return out, file.get("source", {})
 
 
 def vector(provider, name, secret, headers, signed, body, source):
     """`signed` are the headers that the signature is in or covers, `headers` the others."""
-    headers = {"content-type": "application/json", **headers, **signed}
+    media = "application/x-www-form-urlencoded" if provider == "braintree" else "application/json"
+    headers = {"content-type": media, **headers, **signed}
     made = {"name": f"{provider}: {name}", "provider": provider, "now_unix": NOW, "headers": headers, "body": body}
     made["signed_headers"] = sorted(signed)
     made["secrets"] = secret if isinstance(secret, list) else [secret]
@@ -216,6 +221,29 @@ def paypal_certificates():
     yield {"name": "another key", "pem": pem(certificate(rsa_key("another"), "api.paypal.com"))}
 
 
+# ---------------------------------------------------------------- Braintree
+
+
+def braintree_gateway():
+    """`Crypto` of braintree signs as `webhook_testing` does, `webhook_notification.parse` checks."""
+    public, private = "FAKE_public_key", "FAKE_private_key"
+    sandbox = braintree.Environment.Sandbox
+    gateway = braintree.BraintreeGateway(braintree.Configuration(sandbox, "FAKE", public, private))
+    found, source = events("braintree")
+    for n, (name, headers, xml) in enumerate(found):
+        payload = base64.encodebytes(xml.encode()).decode()
+        # The signature may be of the payload with a line end more than it is sent with.
+        sent = payload.rstrip("\n") if n % 3 == 2 else payload
+        signature = public + "|" + Crypto.sha1_hmac_hash(private, sent + "\n" if sent != payload else payload)
+        if n > 7 and n % 2:
+            signature = "another_key|" + Crypto.sha1_hmac_hash("FAKE another", payload) + "&" + signature
+        gateway.webhook_notification._WebhookNotificationGateway__validate_signature(signature, sent.encode())
+        if "<subject>" in xml:
+            assert gateway.webhook_notification.parse(signature, sent).kind in xml
+        body = urlencode({"bt_signature": signature, "bt_payload": sent})
+        yield vector("braintree", name, f"{public}:{private}", headers, {}, body, source)
+
+
 # ---------------------------------------------------------------- Standard Webhooks, v1a
 
 
@@ -248,6 +276,7 @@ MAKERS = {
     "mollie": mollie,
     "paypal": paypal,
     "paypal-certificates": paypal_certificates,
+    "braintree": braintree_gateway,
     "tollgate": tollgate,
 }
 
