@@ -8,6 +8,7 @@ mod braintree;
 mod checkout;
 mod draft;
 mod form;
+mod generic;
 mod json;
 mod mollie;
 mod paypal;
@@ -20,6 +21,7 @@ mod xml;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub use generic::{Algorithm, Encoding, Fields, Generic, KindName};
 use http::HeaderMap;
 
 use crate::PaymentEvent;
@@ -36,6 +38,7 @@ pub const ALL: &[&Provider] = &[
     &mollie::PROVIDER,
     &paypal::PROVIDER,
     &braintree::PROVIDER,
+    &generic::PROVIDER,
 ];
 
 /// Finds a provider by the name used in the configuration.
@@ -113,6 +116,8 @@ pub struct Source {
     pub notification_url: String,
     /// The webhook's id at the provider, where the signature covers it (PayPal).
     pub webhook_id: String,
+    /// Where things stand in the events of a generic source.
+    pub generic: Option<Box<Generic>>,
 }
 
 impl Source {

@@ -4,7 +4,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::digest::Output;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
-use sha2::Sha256;
+use sha2::{Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::Certificate;
@@ -14,6 +14,8 @@ use super::Certificate;
 pub enum Key {
     /// HMAC-SHA256.
     HmacSha256(Hmac<Sha256>),
+    /// HMAC-SHA512.
+    HmacSha512(Box<Hmac<Sha512>>),
     /// HMAC-SHA1, of an owner whose name stands beside each signature (Braintree's public key).
     HmacSha1 {
         /// The owner's name.
@@ -31,7 +33,15 @@ impl Key {
     /// An HMAC-SHA256 key of raw bytes; `None` if there are none.
     #[must_use]
     pub fn hmac_sha256(key: &[u8]) -> Option<Self> {
-        (!key.is_empty()).then(|| Hmac::new_from_slice(key).ok().map(Self::HmacSha256))?
+        let mac = || Hmac::new_from_slice(key).ok();
+        (!key.is_empty()).then(mac)?.map(Self::HmacSha256)
+    }
+
+    /// An HMAC-SHA512 key of raw bytes; `None` if there are none.
+    #[must_use]
+    pub fn hmac_sha512(key: &[u8]) -> Option<Self> {
+        let mac = || Hmac::new_from_slice(key).ok();
+        (!key.is_empty()).then(mac)?.map(|mac| Self::HmacSha512(Box::new(mac)))
     }
 
     /// An owner's HMAC-SHA1 key of raw bytes; `None` if there are none.
@@ -53,6 +63,7 @@ impl Key {
     pub fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
         match self {
             Self::HmacSha256(mac) => digest(mac, parts).to_vec(),
+            Self::HmacSha512(mac) => digest(&**mac, parts).to_vec(),
             Self::HmacSha1 { mac, .. } => digest(mac, parts).to_vec(),
             Self::Ed25519(_) | Self::Rsa(_) => Vec::new(),
         }
@@ -63,6 +74,7 @@ impl Key {
     pub fn accepts(&self, parts: &[&[u8]], candidates: &[impl AsRef<[u8]>]) -> bool {
         match self {
             Self::HmacSha256(mac) => equals_any(&digest(mac, parts), candidates),
+            Self::HmacSha512(mac) => equals_any(&digest(&**mac, parts), candidates),
             Self::HmacSha1 { mac, .. } => equals_any(&digest(mac, parts), candidates),
             Self::Ed25519(key) => accepts_ed25519(key, &parts.concat(), candidates),
             Self::Rsa(certificate) => certificate.accepts(parts, candidates),

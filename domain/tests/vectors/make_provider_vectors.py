@@ -244,6 +244,19 @@ def braintree_gateway():
         yield vector("braintree", name, f"{public}:{private}", headers, {}, body, source)
 
 
+# ---------------------------------------------------------------- generic
+
+
+def generic():
+    """No library: HMAC-SHA512 by Python. GitHub's published HMAC-SHA256 example is a unit test of the module."""
+    secret = "FAKE-generic-secret"
+    found, source = events("generic")
+    for name, headers, body in found:
+        digest = hmac.new(secret.encode(), body.encode(), hashlib.sha512).digest()
+        signed = {source["generic"]["header"]: "sha512=" + base64.b64encode(digest).decode()}
+        yield vector("generic", name, secret, headers, signed, body, source)
+
+
 # ---------------------------------------------------------------- Standard Webhooks, v1a
 
 
@@ -277,6 +290,7 @@ MAKERS = {
     "paypal": paypal,
     "paypal-certificates": paypal_certificates,
     "braintree": braintree_gateway,
+    "generic": generic,
     "tollgate": tollgate,
 }
 

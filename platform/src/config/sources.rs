@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use domain::providers::{self, Provider, Source};
+use domain::providers::{self, Generic, Provider, Source};
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Secret};
@@ -28,6 +28,8 @@ pub struct SourceConfig {
     pub notification_url: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub webhook_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generic: Option<Box<Generic>>,
     #[serde(default = "rate_per_second")]
     pub rate_per_second: u32,
     #[serde(default = "burst")]
@@ -124,6 +126,7 @@ impl SourceConfig {
             tolerance_seconds: self.tolerance_seconds,
             notification_url: self.notification_url.clone(),
             webhook_id: self.webhook_id.clone(),
+            generic: self.generic.clone(),
         };
         let mut secrets = Vec::with_capacity(self.secrets.len());
         for (index, secret) in self.secrets.iter().enumerate() {
