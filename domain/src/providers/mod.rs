@@ -4,6 +4,7 @@
 //! say who sent it, `normalise` says what it means, `answer` is the body of a 200.
 
 mod adyen;
+mod adyen_platform;
 mod braintree;
 mod checkout;
 mod draft;
@@ -39,6 +40,7 @@ pub const ALL: &[&Provider] = &[
     &paypal::PROVIDER,
     &braintree::PROVIDER,
     &generic::PROVIDER,
+    &adyen_platform::PROVIDER,
 ];
 
 /// Finds a provider by the name used in the configuration.

@@ -4,8 +4,8 @@
 Made with Python 3.11 and exactly the packages of PINNED. How to run it (from this folder):
 
     python3 -m venv .venv
-    .venv/bin/pip install braintree==4.48.0 cryptography==50.0.2 mollie-api-py==1.10.20 paypalrestsdk==1.13.3 \\
-        pyOpenSSL==26.4.0 razorpay==2.0.1 squareup==46.0.0.20260916 standardwebhooks==1.1.0
+    .venv/bin/pip install Adyen==16.0.0 braintree==4.48.0 cryptography==50.0.2 mollie-api-py==1.10.20 \\
+        paypalrestsdk==1.13.3 pyOpenSSL==26.4.0 razorpay==2.0.1 squareup==46.0.0.20260916 standardwebhooks==1.1.0
     .venv/bin/python make_provider_vectors.py            # writes the *.json files
     .venv/bin/python make_provider_vectors.py --check    # only compares them
 
@@ -24,6 +24,7 @@ from importlib.metadata import version
 from urllib.parse import urlencode
 
 import braintree
+from Adyen.util import generate_payload_sig, is_valid_hmac_payload
 from braintree.util.crypto import Crypto
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -36,6 +37,7 @@ from square.utils.webhooks_helper import verify_signature as square_verify
 from standardwebhooks.webhooks import Webhook as StandardWebhook
 
 PINNED = {
+    "Adyen": "16.0.0",
     "braintree": "4.48.0",
     "cryptography": "50.0.2",
     "mollie-api-py": "1.10.20",
@@ -257,6 +259,20 @@ def generic():
         yield vector("generic", name, secret, headers, signed, body, source)
 
 
+# ---------------------------------------------------------------- Adyen, balance platform and management
+
+
+def adyen_platform():
+    """`generate_payload_sig` of Adyen signs, `is_valid_hmac_payload` checks."""
+    key = "00112233445566778899AABBCCDDEEFF" * 2
+    found, source = events("adyen-platform")
+    for name, headers, body in found:
+        signature = generate_payload_sig(body.encode(), key).decode()
+        assert is_valid_hmac_payload(signature, key, body.encode())
+        signed = {"hmacsignature": signature}
+        yield vector("adyen-platform", name, key, {"protocol": "HmacSHA256", **headers}, signed, body, source)
+
+
 # ---------------------------------------------------------------- Standard Webhooks, v1a
 
 
@@ -288,9 +304,10 @@ MAKERS = {
     "razorpay": razorpay,
     "mollie": mollie,
     "paypal": paypal,
-    "paypal-certificates": paypal_certificates,
+    "paypal_certificates": paypal_certificates,
     "braintree": braintree_gateway,
     "generic": generic,
+    "adyen-platform": adyen_platform,
     "tollgate": tollgate,
 }
 
@@ -304,7 +321,7 @@ def main():
     for name, make in MAKERS.items():
         vectors = list(make())
         text = json.dumps(vectors, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
-        path = os.path.join(HERE, name.replace("-", "_") + ".json")
+        path = os.path.join(HERE, name + ".json")
         if "--check" in sys.argv[1:]:
             with open(path, encoding="ascii", newline="") as f:
                 same = f.read() == text
