@@ -127,7 +127,7 @@ impl Notification {
         let element = subject(&kind);
         let plain = format!("notification/subject/{element}/");
         let wrapped = format!("notification/subject/api-error-response/{element}/");
-        let is_plain = FIELDS.iter().any(|field| texts.get(&format!("{plain}{field}")).is_some());
+        let is_plain = ["id", "payment-id"].iter().any(|field| texts.get(&format!("{plain}{field}")).is_some());
         Ok(Self { kind, time_ms, texts, subject: if is_plain { plain } else { wrapped } })
     }
 

@@ -1,5 +1,7 @@
 //! `application/x-www-form-urlencoded`, as far as providers send it.
 
+use crate::signature::hex_digit;
+
 /// The decoded value of the first field of that name; `None` if there is none or it is malformed.
 pub fn field(form: &[u8], name: &str) -> Option<Vec<u8>> {
     let mut pairs = form.split(|byte| *byte == b'&').filter_map(|pair| {
@@ -17,8 +19,8 @@ fn decoded(value: &[u8]) -> Option<Vec<u8>> {
         match first {
             b'+' => out.push(b' '),
             b'%' => {
-                let (digits, after) = rest.split_at_checked(2)?;
-                out.push(crate::signature::hex_bytes(std::str::from_utf8(digits).ok()?)?.pop()?);
+                let [high, low, after @ ..] = rest else { return None };
+                out.push(hex_digit(*high)? << 4 | hex_digit(*low)?);
                 rest = after;
             }
             other => out.push(*other),

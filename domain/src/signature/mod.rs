@@ -138,7 +138,8 @@ pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks_exact(2).map(|pair| Some(hex_digit(pair[0])? << 4 | hex_digit(pair[1])?)).collect()
 }
 
-fn hex_digit(digit: u8) -> Option<u8> {
+/// The value of a hexadecimal digit, in any case.
+pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok())
 }
 
