@@ -242,11 +242,18 @@ impl PaymentEvent<'_> {
         named_alone.then(|| ids::payment_id(&self.provider, &self.account, transaction))
     }
 
-    /// Whether the event names a dispute and no payment: which payment that is, another event must tell.
+    /// Whether the event never makes a payment of its own, since the id by which it names one may be that of a dispute or
+    /// of a capture: which payment that is, another event must tell.
     #[must_use]
-    pub fn names_only_its_dispute(&self) -> bool {
-        matches!(self.kind, Kind::Disputed | Kind::DisputeWon | Kind::DisputeLost)
-            && self.transaction_id.as_deref() == Some(&*self.provider_payment_id)
+    pub fn must_find_its_payment(&self) -> bool {
+        match self.kind {
+            Kind::Disputed | Kind::DisputeWon | Kind::DisputeLost
+                if self.transaction_id.as_deref() == Some(&*self.provider_payment_id) =>
+            {
+                true
+            }
+            kind => kind >= Kind::RefundPending && providers::refunds_name_captures(&self.provider),
+        }
     }
 
     /// The queue shard of this event: all events that name the same payment share one.

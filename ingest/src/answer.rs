@@ -10,6 +10,8 @@ use hyper::{Response, StatusCode};
 pub enum Outcome {
     /// Durable.
     Accepted,
+    /// A provider asked whether the secret is known, and got its answer.
+    Challenged,
     /// The body or a header cannot be read.
     Malformed,
     /// The signature is missing or wrong.
@@ -22,7 +24,7 @@ pub enum Outcome {
     BodyTimeout,
     /// The body is larger than allowed.
     TooLarge,
-    /// Not plain JSON.
+    /// Not the provider's media type, or compressed.
     UnsupportedMedia,
     /// More requests than the source or client may send.
     RateLimited,
@@ -34,8 +36,9 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, for counters that exist before the first one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Accepted,
+        Self::Challenged,
         Self::Malformed,
         Self::Unauthorized,
         Self::UnknownSource,
@@ -52,6 +55,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
+            Self::Challenged => "challenged",
             Self::Malformed => "malformed",
             Self::Unauthorized => "unauthorized",
             Self::UnknownSource => "unknown_source",
@@ -67,7 +71,7 @@ impl Outcome {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::Accepted => StatusCode::OK,
+            Self::Accepted | Self::Challenged => StatusCode::OK,
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::UnknownSource => StatusCode::NOT_FOUND,
@@ -82,14 +86,14 @@ impl Outcome {
 
     fn detail(self) -> &'static str {
         match self {
-            Self::Accepted => "",
-            Self::Malformed => "The request cannot be read. Send the provider's JSON body with its headers, each once.",
+            Self::Accepted | Self::Challenged => "",
+            Self::Malformed => "The request cannot be read. Send the provider's body with its headers, each once.",
             Self::Unauthorized => "The signature was not accepted. Check the secret configured for this source.",
             Self::UnknownSource => "There is no such source. Check the last part of the URL.",
             Self::WrongMethod => "Webhooks are sent with POST.",
             Self::BodyTimeout => "The body did not arrive in time. Send it again.",
             Self::TooLarge => "The body is larger than this gateway takes.",
-            Self::UnsupportedMedia => "Send application/json without a content encoding.",
+            Self::UnsupportedMedia => "Send the provider's media type without a content encoding.",
             Self::RateLimited => "Too many requests. Send it again after the time in Retry-After.",
             Self::Overloaded => "Too many requests under way. Send it again after the time in Retry-After.",
             Self::Unavailable => "The event could not be stored durably. Send it again after the time in Retry-After.",
@@ -102,6 +106,13 @@ pub fn accepted(body: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
     let content_type = if body.starts_with('{') { "application/json" } else { "text/plain" };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The 200 to a challenge.
+pub fn challenged(body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
 }
 

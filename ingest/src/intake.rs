@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use domain::event::shard_of;
 use domain::frame::Record;
-use domain::providers::{Delivery, Item};
+use domain::providers::{Challenge, Delivery, Item};
 use domain::quarantine::Quarantined;
 use domain::signature::Refusal;
 use futures_util::future::try_join_all;
@@ -22,7 +22,7 @@ use platform::config::{Config, ConfiguredSource};
 use tokio::sync::Semaphore;
 
 use crate::admission::{ClientLimits, SourceLimit};
-use crate::answer::{Outcome, accepted, problem};
+use crate::answer::{Outcome, accepted, challenged, problem};
 use crate::metrics::{SourceMetrics, in_flight};
 use crate::publisher::Publisher;
 
@@ -87,6 +87,9 @@ impl Gateway {
             self.unknown.count(Outcome::UnknownSource);
             return problem(Outcome::UnknownSource, 1);
         };
+        if let (&Method::GET, Some(challenge)) = (request.method(), endpoint.source.provider.challenge) {
+            return self.answer(endpoint, client, challenge, request.uri().query().unwrap_or_default());
+        }
         match self.take(endpoint, client, request).await {
             Ok(()) => {
                 endpoint.metrics.count(Outcome::Accepted);
@@ -98,6 +101,22 @@ impl Gateway {
                 problem(outcome, retry_after_seconds)
             }
         }
+    }
+
+    /// Answers a provider that asks whether the secret is known.
+    fn answer(&self, endpoint: &Endpoint, client: IpAddr, challenge: Challenge, query: &str) -> Response<Full<Bytes>> {
+        let outcome = match self.clients.admit(client) {
+            Ok(()) => match challenge(query, &endpoint.source.secrets, now_ms().div_euclid(1000)) {
+                Some(body) => {
+                    endpoint.metrics.count(Outcome::Challenged);
+                    return challenged(body);
+                }
+                None => Rejection::from(Outcome::Malformed),
+            },
+            Err(seconds) => Rejection(Outcome::RateLimited, seconds),
+        };
+        endpoint.metrics.count(outcome.0);
+        problem(outcome.0, outcome.1)
     }
 
     /// Everything that costs nothing is refused first.
@@ -112,7 +131,7 @@ impl Gateway {
         let _place = self.places.try_acquire().map_err(|_| Outcome::Overloaded)?;
         self.in_flight.increment(1);
         let _counted = Counted(&self.in_flight);
-        check_media(request.headers())?;
+        check_media(request.headers(), endpoint.source.provider.media)?;
         let taken = async {
             let (head, body) = request.into_parts();
             let body = self.read(body).await?;
@@ -218,11 +237,11 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Plain JSON only: a compressed body would have to be unpacked before its signature is known.
-fn check_media(headers: &HeaderMap) -> Result<(), Outcome> {
+/// Only as it is: a compressed body would have to be unpacked before its signature is known.
+fn check_media(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Outcome> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let essence = text(CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let is_json = essence.eq_ignore_ascii_case("application/json");
+    let is_accepted = accepted.iter().any(|media| essence.eq_ignore_ascii_case(media));
     let is_plain = text(CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
-    if is_json && is_plain { Ok(()) } else { Err(Outcome::UnsupportedMedia) }
+    if is_accepted && is_plain { Ok(()) } else { Err(Outcome::UnsupportedMedia) }
 }

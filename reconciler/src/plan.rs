@@ -121,7 +121,7 @@ impl<'e, 'a> Plan<'e, 'a> {
             let event = &arrived.event;
             let payment_id = links.get(&event.payment_id).copied().unwrap_or(event.payment_id);
             let known = payments.get(&payment_id);
-            if known.is_none() && (payment_id != event.payment_id || event.names_only_its_dispute()) {
+            if known.is_none() && (payment_id != event.payment_id || event.must_find_its_payment()) {
                 plan.parked.push(arrived);
                 continue;
             }
@@ -397,6 +397,25 @@ mod tests {
         assert_eq!((planned.parked.len(), planned.payments.len()), (0, 1));
         assert_eq!(planned.links, [(ids::payment_id("stripe", "", "du"), ids::payment_id("stripe", "", "pi"))]);
         assert_eq!((planned.orders[0].order.status.as_str(), planned.orders[0].order.disputed), ("paid", 0));
+    }
+
+    #[test]
+    fn a_refund_that_names_only_a_capture_finds_the_payment_through_it() {
+        let paypal = |mut event: PaymentEvent<'static>, payment: &str, transaction: &str| {
+            event.provider = "paypal".into();
+            event.payment_id = ids::payment_id("paypal", "", payment);
+            event.provider_payment_id = payment.to_owned().into();
+            event.transaction_id = Some(transaction.to_owned().into());
+            event
+        };
+        let capture = paypal(event("cap", Kind::Captured, Some("A")), "authorization", "capture");
+        let refund = paypal(event("re", Kind::Refunded, Some("A")), "capture", "refund");
+        let orders: BTreeMap<_, _> = [("A".to_owned(), order())].into();
+        let alone = [arrived(refund.clone())];
+        assert_eq!(plan(&alone, HashMap::new(), &orders).parked.len(), 1);
+        let events = [arrived(refund), arrived(capture)];
+        let planned = plan(&events, HashMap::new(), &orders);
+        assert_eq!((planned.payments.len(), planned.orders[0].order.status.as_str()), (1, "refunded"));
     }
 
     #[test]

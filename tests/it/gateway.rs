@@ -74,6 +74,34 @@ async fn each_kind_of_request_gets_its_answer() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn braintree_asks_first_and_sends_forms() -> Result<()> {
+    let _services = services_up().await;
+    let source = "[sources.braintree]\nprovider = \"braintree\"\nregion = \"eu\"\n\
+                  secrets = [{ value = \"public_key:private_key\" }]";
+    let (world, running) = gateway("braintree", source).await?;
+    let address = world.config.ingest.listen;
+    let path = "/webhooks/braintree";
+    let challenge = format!("{path}?bt_challenge=20f9f8ed05f77439fe955c977e4c8a53");
+    let answer = send(address, "GET", &challenge, &[], b"").await?;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.starts_with("public_key|"), "{answer:?}");
+    assert_eq!(send(address, "GET", path, &[], b"").await?.status, 400);
+    // A form is what it sends, and this one is forged.
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let forged = b"bt_signature=public_key%7C00&bt_payload=PG5vdGlmaWNhdGlvbi8%2B";
+    assert_eq!(send(address, "POST", path, &form, forged).await?.status, 401);
+    let json = [("content-type", "application/json")];
+    assert_eq!(send(address, "POST", path, &json, b"{}").await?.status, 415);
+    // Others are never asked.
+    assert_eq!(
+        send(address, "GET", "/webhooks/shop?bt_challenge=20f9f8ed05f77439fe955c97", &[], b"").await?.status,
+        405
+    );
+    running.stop().await?;
+    world.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn verified_but_not_understood_is_quarantined_and_no_change_is_not_queued() -> Result<()> {
     let _services = services_up().await;
     let (world, running) = gateway("quarantine", "").await?;

@@ -9,19 +9,26 @@ use serde_json::value::RawValue;
 
 use super::draft::{Draft, money};
 use super::json::{Text, parse, time_ms};
-use super::{Delivery, Item, Misunderstood, Provider, Source, item};
-use crate::signature::{Refusal, Secret, hex_bytes, verify};
+use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use crate::signature::{Key, Refusal, Secret, hex_bytes, verify};
 use crate::{Kind, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "adyen", prepare_secret, authenticate, normalise, answer: "[accepted]" };
+pub static PROVIDER: Provider = Provider {
+    name: "adyen",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "[accepted]",
+    challenge: None,
+};
 
 /// Currencies whose minor unit is not ISO 4217's (Adyen, "Currency codes and minor units").
 const EXPONENTS: [(&str, u8); 4] = [("CLP", 2), ("CVE", 0), ("IDR", 0), ("ISK", 2)];
 
 /// The key is given in hexadecimal.
-fn prepare_secret(secret: &str) -> Option<Vec<u8>> {
-    hex_bytes(secret)
+fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
+    hex_bytes(secret).as_deref().and_then(Key::hmac_sha256).ok_or("is not hexadecimal")
 }
 
 #[derive(Deserialize)]
@@ -94,7 +101,6 @@ fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_uni
 fn authenticate_item(item: &Notification<'_>, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
     let signature = item.additional_data.signature.as_ref().ok_or(Refusal::Missing)?;
     let signature = STANDARD.decode(&*signature.0).map_err(|_| Refusal::Malformed)?;
-    let signature = signature.try_into().map_err(|_| Refusal::Malformed)?;
     let value = item.amount.value.to_string();
     let fields = [
         &*item.psp_reference,
@@ -152,6 +158,7 @@ fn read<'a>(raw: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<Pay
         transaction,
         amount: Some(money(item.amount.value, &item.amount.currency, &EXPONENTS)?),
         time_ms: time_ms(text(item.event_date.as_ref()))?,
+        version_ms: None,
         order: item.merchant_reference.map(|text| text.0).filter(|text| !text.is_empty()),
         user: None,
     };

@@ -21,6 +21,8 @@ pub struct Draft<'a> {
     pub transaction: Option<Cow<'a, str>>,
     pub amount: Option<Money>,
     pub time_ms: i64,
+    /// The provider's time of the object's version, where it says one; else the event's time orders the events.
+    pub version_ms: Option<i64>,
     pub order: Option<Cow<'a, str>>,
     pub user: Option<Cow<'a, str>>,
 }
@@ -53,10 +55,11 @@ impl<'a> Draft<'a> {
         if self.amount.is_none() && self.kind.needs_amount() {
             return Err("missing amount".into());
         }
-        if self.time_ms > now_ms.saturating_add(AHEAD_MS_MAX) {
+        let version_ms = self.version_ms.unwrap_or(self.time_ms);
+        if self.time_ms.max(version_ms) > now_ms.saturating_add(AHEAD_MS_MAX) {
             return Err("event time is in the future".into());
         }
-        if self.time_ms < now_ms.saturating_sub(BACK_MS_MAX) {
+        if self.time_ms.min(version_ms) < now_ms.saturating_sub(BACK_MS_MAX) {
             return Err("event time is too long ago".into());
         }
         let is_paid = source.authorized_is_paid_from_ms.is_some_and(|from_ms| self.time_ms >= from_ms);
@@ -72,7 +75,7 @@ impl<'a> Draft<'a> {
             kind,
             amount: self.amount,
             event_time_ms: self.time_ms,
-            version_ms: self.time_ms,
+            version_ms,
             received_at_ms: now_ms,
             provider: provider.into(),
             source: source.name.as_str().into(),
@@ -88,6 +91,12 @@ impl<'a> Draft<'a> {
         event.hash_content();
         Ok(event)
     }
+}
+
+/// Reads an amount as decimal text: `19.99`.
+pub fn decimal(text: &str, currency: &str) -> Result<Money, Misunderstood> {
+    let error = |error: crate::money::MoneyError| Misunderstood::Owned(error.to_string());
+    Money::parse(text, Currency::parse(currency).map_err(error)?).map_err(error)
 }
 
 /// Reads an amount in minor units as this provider counts them; `exponents` lists where it differs from ISO 4217.

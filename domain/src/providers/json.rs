@@ -13,6 +13,11 @@ use super::Misunderstood;
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
+/// The text, unless it is missing or empty.
+pub fn filled<'a>(text: Option<Text<'a>>) -> Option<Cow<'a, str>> {
+    text.map(|text| text.0).filter(|text| !text.is_empty())
+}
+
 /// Text, or a number or boolean written as text: shops put any of them under a metadata key.
 #[derive(Debug, Clone)]
 pub enum Scalar<'a> {
@@ -64,7 +69,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     }
 }
 
-/// A flat JSON object such as Stripe's `metadata`; anything else is an empty one.
+/// A flat JSON object such as Stripe's `metadata`; anything else (Razorpay's empty `[]`, a text) is an empty one.
 #[derive(Debug, Clone, Default)]
 pub struct Metadata<'a>(Vec<(Text<'a>, Scalar<'a>)>);
 
@@ -89,6 +94,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Metadata<'a> {
                 f.write_str("an object")
             }
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Metadata::default())
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                Ok(Metadata::default())
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                Ok(Metadata::default())
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+                Ok(Metadata::default())
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(Metadata::default())
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
                 Ok(Metadata::default())
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {

@@ -4,26 +4,49 @@
 //! say who sent it, `normalise` says what it means, `answer` is the body of a 200.
 
 mod adyen;
+mod adyen_platform;
+mod braintree;
+mod checkout;
 mod draft;
+mod form;
+mod generic;
 mod json;
+mod mollie;
+mod paypal;
+mod razorpay;
+mod square;
 mod stripe;
 mod tollgate;
+mod xml;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub use generic::{Algorithm, Encoding, Fields, Generic, KindName};
 use http::HeaderMap;
 
 use crate::PaymentEvent;
-use crate::signature::{Refusal, Secret};
+use crate::signature::{Key, Refusal, Secret};
 
 /// The providers that a source can be configured for.
-pub const ALL: [&Provider; 3] = [&tollgate::PROVIDER, &stripe::PROVIDER, &adyen::PROVIDER];
+pub const ALL: &[&Provider] = &[
+    &tollgate::PROVIDER,
+    &stripe::PROVIDER,
+    &adyen::PROVIDER,
+    &square::PROVIDER,
+    &checkout::PROVIDER,
+    &razorpay::PROVIDER,
+    &mollie::PROVIDER,
+    &paypal::PROVIDER,
+    &braintree::PROVIDER,
+    &generic::PROVIDER,
+    &adyen_platform::PROVIDER,
+];
 
 /// Finds a provider by the name used in the configuration.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Provider> {
-    ALL.into_iter().find(|provider| provider.name == name)
+    ALL.iter().copied().find(|provider| provider.name == name)
 }
 
 /// Whether the provider's refunds and disputes name a capture and not the payment that was captured.
@@ -32,20 +55,34 @@ pub fn refunds_name_captures(provider: &str) -> bool {
     provider == "paypal"
 }
 
+/// From the query of a GET, the secrets and the time (Unix seconds) to the body of the 200; none for a query that is no
+/// challenge.
+pub type Challenge = fn(&str, &[Secret], i64) -> Option<String>;
+
 /// What Tollgate knows of one payment provider.
 #[derive(Debug)]
 pub struct Provider {
     /// The name in the configuration, in Cassandra and in metrics.
     pub name: &'static str,
-    /// Turns a configured secret into key bytes; `None` if it is not of the provider's form.
-    pub prepare_secret: fn(&str) -> Option<Vec<u8>>,
+    /// The media types of its requests.
+    pub media: &'static [&'static str],
+    /// Turns a configured secret into a key.
+    ///
+    /// # Errors
+    /// What is wrong with it or missing in the source, in words; never the secret.
+    pub prepare_secret: fn(&str, &Source) -> Result<Key, &'static str>,
     /// Checks the signature over the raw request.
     pub authenticate: fn(&Delivery<'_>, &Source, &[Secret], i64) -> Result<(), Refusal>,
     /// Turns an authenticated request into what it says, one item for each event in it, never none.
     pub normalise: for<'a> fn(&Delivery<'a>, &'a Source, i64) -> Vec<Item<'a>>,
     /// The body of the 200 that the provider expects.
     pub answer: &'static str,
+    /// Answers the GET by which some providers check an address.
+    pub challenge: Option<Challenge>,
 }
+
+/// The media type of all providers but those that send a form.
+const JSON: &[&str] = &["application/json"];
 
 /// One request as it came in.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +123,12 @@ pub struct Source {
     /// Authorizations of this time and later are money taken: the provider captures by itself and may not say so. Unix
     /// milliseconds of the event, so that one event always means the same.
     pub authorized_is_paid_from_ms: Option<i64>,
+    /// The webhook's URL exactly as it is registered at the provider, where the signature covers it (Square).
+    pub notification_url: String,
+    /// The webhook's id at the provider, where the signature covers it (PayPal).
+    pub webhook_id: String,
+    /// Where things stand in the events of a generic source.
+    pub generic: Option<Box<Generic>>,
 }
 
 impl Source {

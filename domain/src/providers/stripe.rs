@@ -10,12 +10,19 @@ use serde_json::value::RawValue;
 
 use super::draft::{Draft, money};
 use super::json::{Metadata, Text, parse};
-use super::{Delivery, Item, Misunderstood, Provider, Source, item};
-use crate::signature::{Refusal, Secret, check_time, from_hex, verify};
+use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use crate::signature::{Key, Refusal, Secret, check_time, from_hex, verify};
 use crate::{Kind, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "stripe", prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+pub static PROVIDER: Provider = Provider {
+    name: "stripe",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "{\"received\":true}",
+    challenge: None,
+};
 
 /// Currencies whose minor unit is not ISO 4217's (Stripe, "Supported currencies").
 const EXPONENTS: [(&str, u8); 3] = [("ISK", 2), ("MGA", 0), ("UGX", 2)];
@@ -24,8 +31,8 @@ const EXPONENTS: [(&str, u8); 3] = [("ISK", 2), ("MGA", 0), ("UGX", 2)];
 const SIGNATURES_MAX: usize = 8;
 
 /// The secret is used whole, `whsec_` included.
-fn prepare_secret(secret: &str) -> Option<Vec<u8>> {
-    (!secret.is_empty()).then(|| secret.as_bytes().to_vec())
+fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
+    Key::hmac_sha256(secret.as_bytes()).ok_or("is empty")
 }
 
 /// `Stripe-Signature: t=…,v1=…[,v1=…]`: HMAC-SHA256 over `{t}.{raw}`.
@@ -151,6 +158,7 @@ fn read<'a>(body: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<Pa
         transaction,
         amount: Some(amount),
         time_ms: event.created.checked_mul(1000).ok_or("malformed time")?,
+        version_ms: None,
         order,
         user,
     };

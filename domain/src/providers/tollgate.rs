@@ -13,39 +13,55 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::draft::{Draft, money};
+use super::draft::{Draft, decimal, money};
 use super::json::{Scalar, Text, parse, time_ms};
-use super::{Delivery, Item, Misunderstood, Provider, Source, item};
-use crate::signature::{Refusal, Secret, check_time, verify};
-use crate::{Currency, Kind, Money, PaymentEvent};
+use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use crate::signature::{Key, Refusal, Secret, check_time, verify_with};
+use crate::{Kind, PaymentEvent};
 
-pub static PROVIDER: Provider =
-    Provider { name: "tollgate", prepare_secret, authenticate, normalise, answer: "{\"received\":true}" };
+pub static PROVIDER: Provider = Provider {
+    name: "tollgate",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "{\"received\":true}",
+    challenge: None,
+};
 
 /// More entries than any rotation needs only cost time.
 const SIGNATURES_MAX: usize = 8;
 
-/// `whsec_` and base64.
-fn prepare_secret(secret: &str) -> Option<Vec<u8>> {
-    STANDARD.decode(secret.strip_prefix("whsec_")?).ok()
+/// `whsec_` (HMAC) or `whpk_` (an Ed25519 public key), and base64.
+fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
+    let decoded = |prefix| secret.strip_prefix(prefix).and_then(|text| STANDARD.decode(text).ok());
+    if let Some(key) = decoded("whpk_") {
+        return Key::ed25519(&key).ok_or("is not an Ed25519 public key");
+    }
+    decoded("whsec_").as_deref().and_then(Key::hmac_sha256).ok_or("is neither whsec_ nor whpk_, and base64")
 }
 
-/// Standard Webhooks: HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{raw}`, base64, in a list split by spaces.
+/// Standard Webhooks: over `{webhook-id}.{webhook-timestamp}.{raw}`, in a list split by spaces: `v1,` HMAC-SHA256 or `v1a,`
+/// Ed25519, base64.
 fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
     let id = delivery.header("webhook-id")?;
     let time = delivery.header("webhook-timestamp")?;
     let signed_unix: i64 = time.parse().map_err(|_| Refusal::Malformed)?;
-    let candidates: Vec<[u8; 32]> = delivery
-        .header("webhook-signature")?
-        .split(' ')
-        .filter_map(|entry| entry.strip_prefix("v1,"))
-        .take(SIGNATURES_MAX)
-        .filter_map(|signature| STANDARD.decode(signature).ok()?.try_into().ok())
-        .collect();
-    if candidates.is_empty() {
+    let signatures = delivery.header("webhook-signature")?;
+    let of = |version: &str| -> Vec<Vec<u8>> {
+        let entries = signatures.split(' ').filter_map(|entry| entry.strip_prefix(version));
+        entries.take(SIGNATURES_MAX).filter_map(|signature| STANDARD.decode(signature).ok()).collect()
+    };
+    let (symmetric, asymmetric) = (of("v1,"), of("v1a,"));
+    if symmetric.is_empty() && asymmetric.is_empty() {
         return Err(Refusal::Malformed);
     }
-    verify(secrets, now_unix, &[id.as_bytes(), b".", time.as_bytes(), b".", delivery.body], &candidates)?;
+    let parts = [id.as_bytes(), b".", time.as_bytes(), b".", delivery.body];
+    verify_with(secrets, now_unix, |key| match key {
+        Key::HmacSha256(_) => key.accepts(&parts, &symmetric),
+        Key::Ed25519(_) => key.accepts(&parts, &asymmetric),
+        _ => false,
+    })?;
     check_time(signed_unix, now_unix, source.tolerance_seconds)
 }
 
@@ -124,10 +140,7 @@ fn read<'a>(
         (None, _) => None,
         (Some(_), None) => return Err("missing currency".into()),
         (Some(Amount::Minor(minor)), Some(currency)) => Some(money(minor, &currency.0, &[])?),
-        (Some(Amount::Decimal(text)), Some(currency)) => {
-            let currency = Currency::parse(&currency.0).map_err(|error| error.to_string())?;
-            Some(Money::parse(&text, currency).map_err(|error| error.to_string())?)
-        }
+        (Some(Amount::Decimal(text)), Some(currency)) => Some(decimal(&text, &currency.0)?),
     };
     let reference = |scalar: Option<Scalar<'a>>| match scalar {
         Some(Scalar::Text(text)) if !text.is_empty() => Some(text),
@@ -142,6 +155,7 @@ fn read<'a>(
         transaction: data.transaction_id.map(|id| id.0),
         amount,
         time_ms: time_ms(&timestamp)?,
+        version_ms: None,
         order: reference(data.order_id),
         user: reference(data.user_id),
     };

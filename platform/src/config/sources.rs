@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use domain::providers::{self, Provider, Source};
+use domain::providers::{self, Generic, Provider, Source};
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Secret};
@@ -27,6 +27,12 @@ pub struct SourceConfig {
     /// RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorized_is_paid_from: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub notification_url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub webhook_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generic: Option<Box<Generic>>,
     #[serde(default = "rate_per_second")]
     pub rate_per_second: u32,
     #[serde(default = "burst")]
@@ -117,19 +123,6 @@ impl SourceConfig {
     pub fn prepare(&self, name: &str, folder: &Path) -> Result<ConfiguredSource, ConfigError> {
         let fail = |message: String| ConfigError::Invalid(format!("sources.{name}: {message}"));
         let provider = providers::find(&self.provider).ok_or_else(|| fail("unknown provider".into()))?;
-        let mut secrets = Vec::with_capacity(self.secrets.len());
-        for (index, secret) in self.secrets.iter().enumerate() {
-            let text = secret.read(folder).map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
-            let key = (provider.prepare_secret)(text.expose().trim())
-                .ok_or_else(|| fail(format!("secrets[{index}]: not a secret of {}", provider.name)))?;
-            let time = |text: &Option<String>| match time_ms(text.as_deref()) {
-                Ok(ms) => Ok(ms.map(|ms| ms.div_euclid(1000))),
-                Err(why) => Err(fail(format!("secrets[{index}]: {why}"))),
-            };
-            let prepared = domain::signature::Secret::new(&key, time(&secret.not_before)?, time(&secret.not_after)?)
-                .ok_or_else(|| fail(format!("secrets[{index}]: is empty")))?;
-            secrets.push(prepared);
-        }
         let source = Source {
             name: name.to_owned(),
             region: self.region.clone(),
@@ -138,7 +131,22 @@ impl SourceConfig {
             user_key: self.user_key.clone(),
             tolerance_seconds: self.tolerance_seconds,
             authorized_is_paid_from_ms: time_ms(self.authorized_is_paid_from.as_deref()).map_err(fail)?,
+            notification_url: self.notification_url.clone(),
+            webhook_id: self.webhook_id.clone(),
+            generic: self.generic.clone(),
         };
+        let mut secrets = Vec::with_capacity(self.secrets.len());
+        for (index, secret) in self.secrets.iter().enumerate() {
+            let text = secret.read(folder).map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
+            let key = (provider.prepare_secret)(text.expose().trim(), &source)
+                .map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
+            let time = |text: &Option<String>| match time_ms(text.as_deref()) {
+                Ok(ms) => Ok(ms.map(|ms| ms.div_euclid(1000))),
+                Err(why) => Err(fail(format!("secrets[{index}]: {why}"))),
+            };
+            let (not_before, not_after) = (time(&secret.not_before)?, time(&secret.not_after)?);
+            secrets.push(domain::signature::Secret::of(key, not_before, not_after));
+        }
         Ok(ConfiguredSource { provider, source, secrets, rate_per_second: self.rate_per_second, burst: self.burst })
     }
 }

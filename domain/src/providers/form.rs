@@ -1,0 +1,46 @@
+//! `application/x-www-form-urlencoded`, as far as providers send it.
+
+use crate::signature::hex_digit;
+
+/// The decoded value of the first field of that name; `None` if there is none or it is malformed.
+pub fn field(form: &[u8], name: &str) -> Option<Vec<u8>> {
+    let mut pairs = form.split(|byte| *byte == b'&').filter_map(|pair| {
+        let middle = pair.iter().position(|byte| *byte == b'=')?;
+        Some((&pair[..middle], &pair[middle + 1..]))
+    });
+    decoded(pairs.find(|(key, _)| *key == name.as_bytes())?.1)
+}
+
+fn decoded(value: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let [first, after @ ..] = rest {
+        rest = after;
+        match first {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let [high, low, after @ ..] = rest else { return None };
+                out.push(hex_digit(*high)? << 4 | hex_digit(*low)?);
+                rest = after;
+            }
+            other => out.push(*other),
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::field;
+
+    #[test]
+    fn fields_are_found_and_decoded() {
+        let form = b"a=1&b=x%2By+z%0A&b=2&c&=d";
+        assert_eq!(field(form, "b").as_deref(), Some(&b"x+y z\n"[..]));
+        assert_eq!(field(form, "a").as_deref(), Some(&b"1"[..]));
+        assert_eq!(field(form, "c"), None);
+        assert_eq!(field(b"a=%", "a"), None);
+        assert_eq!(field(b"a=%2", "a"), None);
+        assert_eq!(field(b"a=%+1", "a"), None);
+    }
+}

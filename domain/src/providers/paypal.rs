@@ -1,0 +1,327 @@
+//! PayPal: events of authorizations, captures, refunds and disputes (Payments v2, Disputes v1).
+//!
+//! A capture of an authorization belongs to that payment, one without is a payment of its own. Refunds and disputes name
+//! the capture only. Every capture and refund has its own amount; the cumulative figure of a refund is not read. An order
+//! is not a payment: it is paid by its captures, which are reported as such.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::draft::{Draft, decimal};
+use super::json::{Text, filled, parse, time_ms};
+use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use crate::signature::{Certificate, Key, Refusal, Secret, is_under, verify};
+use crate::{Kind, PaymentEvent};
+
+pub static PROVIDER: Provider = Provider {
+    name: "paypal",
+    media: JSON,
+    prepare_secret,
+    authenticate,
+    normalise,
+    answer: "{\"received\":true}",
+    challenge: None,
+};
+
+const DOMAIN: &str = "paypal.com";
+
+/// A certificate in PEM, as PayPal serves it under `PAYPAL-CERT-URL`: the gateway fetches nothing.
+fn prepare_secret(secret: &str, source: &Source) -> Result<Key, &'static str> {
+    if source.webhook_id.is_empty() {
+        return Err("needs the source's webhook_id, which is signed");
+    }
+    Ok(Key::Rsa(Box::new(Certificate::parse(secret, DOMAIN)?)))
+}
+
+/// `PAYPAL-TRANSMISSION-SIG`: SHA256withRSA, base64, over `id|time|webhook id|crc32(raw)`, the checksum in decimal.
+fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+    let id = delivery.header("paypal-transmission-id")?;
+    let time = delivery.header("paypal-transmission-time")?;
+    let signature = delivery.header("paypal-transmission-sig")?;
+    let algorithm = delivery.header("paypal-auth-algo")?;
+    if algorithm != "SHA256withRSA" || !is_paypal(delivery.header("paypal-cert-url")?) {
+        return Err(Refusal::Malformed);
+    }
+    let signature = STANDARD.decode(signature).map_err(|_| Refusal::Malformed)?;
+    let signed = format!("{id}|{time}|{}|{}", source.webhook_id, crc32fast::hash(delivery.body));
+    verify(secrets, now_unix, &[signed.as_bytes()], &[signature])
+}
+
+/// Whether a certificate's address is `https` and of a host under paypal.com.
+fn is_paypal(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("https://") else { return false };
+    let host = rest.split('/').next().unwrap_or_default();
+    let is_name = host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+    is_name && is_under(host, DOMAIN)
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    create_time: Cow<'a, str>,
+    #[serde(borrow)]
+    resource: &'a RawValue,
+}
+
+/// An authorization, capture or refund.
+#[derive(Deserialize)]
+struct Payment<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    amount: Amount<'a>,
+    #[serde(borrow, default)]
+    status: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    custom_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    invoice_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    links: Vec<Link<'a>>,
+    #[serde(borrow, default)]
+    supplementary_data: Option<Supplement<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Amount<'a> {
+    #[serde(borrow)]
+    value: Cow<'a, str>,
+    #[serde(borrow)]
+    currency_code: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Link<'a> {
+    #[serde(borrow)]
+    href: Cow<'a, str>,
+    #[serde(borrow)]
+    rel: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Supplement<'a> {
+    #[serde(borrow, default)]
+    related_ids: Option<Related<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Related<'a> {
+    #[serde(borrow, default)]
+    authorization_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    capture_id: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Dispute<'a> {
+    #[serde(borrow)]
+    dispute_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    disputed_transactions: Vec<Disputed<'a>>,
+    #[serde(borrow)]
+    dispute_amount: Amount<'a>,
+    #[serde(borrow, default)]
+    status: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    dispute_outcome: Option<Outcome<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Disputed<'a> {
+    #[serde(borrow, default)]
+    seller_transaction_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    custom: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    invoice_number: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Outcome<'a> {
+    #[serde(borrow, default)]
+    outcome_code: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Approval<'a> {
+    #[serde(borrow, alias = "id")]
+    order_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    purchase_units: Vec<Unit<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Unit<'a> {
+    #[serde(borrow, default)]
+    custom_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    invoice_id: Option<Text<'a>>,
+}
+
+/// What is read of a resource.
+struct Reading<'a> {
+    kind: Kind,
+    payment: Cow<'a, str>,
+    transaction: Option<Cow<'a, str>>,
+    amount: Option<Amount<'a>>,
+    order: Option<Cow<'a, str>>,
+}
+
+fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {
+    vec![item(read(delivery.body, source, now_ms), delivery.body)]
+}
+
+fn read<'a>(body: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<PaymentEvent<'a>>, Misunderstood> {
+    let event: Event<'a> = parse(body)?;
+    let resource = event.resource.get().as_bytes();
+    let reading = match &*event.event_type {
+        "PAYMENT.AUTHORIZATION.CREATED" => of_authorization(Kind::Authorized, parse(resource)?),
+        "PAYMENT.AUTHORIZATION.VOIDED" => of_authorization(Kind::Cancelled, parse(resource)?),
+        "PAYMENT.CAPTURE.COMPLETED" => of_capture(Kind::Captured, parse(resource)?),
+        "PAYMENT.CAPTURE.PENDING" => of_capture(Kind::Pending, parse(resource)?),
+        "PAYMENT.CAPTURE.DENIED" | "PAYMENT.CAPTURE.DECLINED" => of_capture(Kind::Failed, parse(resource)?),
+        "PAYMENT.CAPTURE.REFUNDED" | "PAYMENT.CAPTURE.REVERSED" => of_refund(parse(resource)?)?,
+        "CUSTOMER.DISPUTE.CREATED" | "CUSTOMER.DISPUTE.UPDATED" => of_dispute(false, parse(resource)?)?,
+        "CUSTOMER.DISPUTE.RESOLVED" => of_dispute(true, parse(resource)?)?,
+        "CHECKOUT.PAYMENT-APPROVAL.REVERSED" => of_approval(parse(resource)?),
+        other if carries_no_change(other) => return Ok(None),
+        _ => return Err("unknown payment type".into()),
+    };
+    let amount = reading.amount.map(|amount| decimal(&amount.value, &amount.currency_code)).transpose()?;
+    let draft = Draft {
+        kind: reading.kind,
+        event_key: event.id,
+        event_type: event.event_type,
+        // Captures name their payee and refunds do not: a payment's id would depend on it.
+        account: Cow::Borrowed(""),
+        payment: reading.payment,
+        transaction: reading.transaction,
+        amount,
+        time_ms: time_ms(&event.create_time)?,
+        version_ms: None,
+        order: reading.order,
+        user: None,
+    };
+    draft.finish(PROVIDER.name, source, now_ms).map(Some)
+}
+
+/// An order is approved before and completed after its payments are; payouts are the shop's own; `RISK.DISPUTE` repeats
+/// `CUSTOMER.DISPUTE` (PayPal, "Webhook event names").
+fn carries_no_change(event_type: &str) -> bool {
+    let no_change = ["CHECKOUT.ORDER.APPROVED", "CHECKOUT.ORDER.COMPLETED"];
+    let payouts = ["PAYMENT.PAYOUTSBATCH.", "PAYMENT.PAYOUTS-ITEM.", "PAYMENT.REFERENCED-PAYOUT-ITEM."];
+    let families = ["PAYMENT.", "CHECKOUT.", "CUSTOMER.DISPUTE."];
+    let is_of = |families: &[&str]| families.iter().any(|family| event_type.starts_with(family));
+    no_change.contains(&event_type) || is_of(&payouts) || !is_of(&families)
+}
+
+fn of_authorization(kind: Kind, authorization: Payment<'_>) -> Reading<'_> {
+    Reading {
+        kind,
+        payment: authorization.id,
+        transaction: None,
+        amount: Some(authorization.amount),
+        order: filled(authorization.custom_id).or_else(|| filled(authorization.invoice_id)),
+    }
+}
+
+fn of_capture(kind: Kind, capture: Payment<'_>) -> Reading<'_> {
+    let related = capture.supplementary_data.and_then(|data| data.related_ids);
+    let authorization = up(&capture.links, "authorizations").or_else(|| filled(related?.authorization_id));
+    Reading {
+        kind,
+        payment: authorization.unwrap_or_else(|| capture.id.clone()),
+        transaction: Some(capture.id),
+        amount: Some(capture.amount),
+        order: filled(capture.custom_id).or_else(|| filled(capture.invoice_id)),
+    }
+}
+
+/// A refund's own `custom_id` and `invoice_id` may differ from the payment's: the order is found through the payment.
+fn of_refund(refund: Payment<'_>) -> Result<Reading<'_>, Misunderstood> {
+    let kind = match refund.status.as_ref().map(|status| &*status.0) {
+        Some("COMPLETED") | None => Kind::Refunded,
+        Some("PENDING") => Kind::RefundPending,
+        Some("FAILED" | "CANCELLED") => Kind::RefundFailed,
+        Some(_) => return Err("unknown refund status".into()),
+    };
+    let related = refund.supplementary_data.and_then(|data| data.related_ids);
+    let capture = up(&refund.links, "captures").or_else(|| filled(related?.capture_id));
+    Ok(Reading {
+        kind,
+        payment: capture.unwrap_or_else(|| refund.id.clone()),
+        transaction: Some(refund.id),
+        amount: Some(refund.amount),
+        order: None,
+    })
+}
+
+/// A dispute of several transactions is counted whole for the first.
+fn of_dispute(is_resolved: bool, dispute: Dispute<'_>) -> Result<Reading<'_>, Misunderstood> {
+    let is_resolved = is_resolved || dispute.status.is_some_and(|status| status.0 == "RESOLVED");
+    let outcome = dispute.dispute_outcome.and_then(|outcome| outcome.outcome_code);
+    let kind = match outcome.as_ref().map(|code| &*code.0) {
+        _ if !is_resolved => Kind::Disputed,
+        Some("RESOLVED_SELLER_FAVOUR" | "CANCELED_BY_BUYER" | "RESOLVED_WITH_PAYOUT" | "DENIED") => Kind::DisputeWon,
+        Some("RESOLVED_BUYER_FAVOUR" | "ACCEPTED") => Kind::DisputeLost,
+        _ => return Err("unknown dispute outcome".into()),
+    };
+    let disputed = dispute.disputed_transactions.into_iter().next();
+    let (capture, custom, invoice) =
+        disputed.map_or((None, None, None), |d| (d.seller_transaction_id, d.custom, d.invoice_number));
+    Ok(Reading {
+        kind,
+        payment: filled(capture).unwrap_or_else(|| dispute.dispute_id.clone()),
+        transaction: Some(dispute.dispute_id),
+        amount: Some(dispute.dispute_amount),
+        order: filled(custom).or_else(|| filled(invoice)),
+    })
+}
+
+fn of_approval(approval: Approval<'_>) -> Reading<'_> {
+    let unit = approval.purchase_units.into_iter().next();
+    let order = unit.and_then(|unit| filled(unit.custom_id).or_else(|| filled(unit.invoice_id)));
+    Reading { kind: Kind::Cancelled, payment: approval.order_id, transaction: None, amount: None, order }
+}
+
+/// The id at the end of the link to the parent, if that is of the given collection.
+fn up<'a>(links: &[Link<'a>], collection: &str) -> Option<Cow<'a, str>> {
+    links.iter().filter(|link| link.rel == "up").find_map(|link| {
+        let (rest, id) = link.href.rsplit_once('/')?;
+        let (_, parent) = rest.rsplit_once('/')?;
+        (parent == collection && !id.is_empty()).then(|| Cow::Owned(id.to_owned()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_paypal;
+
+    #[test]
+    fn only_paypals_own_addresses_are_taken() {
+        for url in ["https://api.paypal.com/v1/notifications/certs/CERT-1", "https://api.sandbox.paypal.com/x"] {
+            assert!(is_paypal(url), "{url}");
+        }
+        for url in [
+            "http://api.paypal.com/x",
+            "https://paypal.com.evil.example/x",
+            "https://evil.example/paypal.com/",
+            "https://api.paypal.com@evil.example/x",
+            "https://evil.example#.paypal.com/x",
+            "https://evil.example?.paypal.com",
+            "https://evil.example\\.paypal.com/x",
+            "https://notpaypal.com/x",
+            "",
+        ] {
+            assert!(!is_paypal(url), "{url}");
+        }
+    }
+}
