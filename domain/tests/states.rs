@@ -1,4 +1,4 @@
-//! The transition tables of docs/STATES.md, made from the fold itself: `TOLLGATE_WRITE_DOCS=1 cargo test -p domain` writes
+//! The transition tables of docs/STATES.md, made from the fold itself: `WRITE_DOCS=1 cargo test -p domain` writes
 //! them, and without it the test fails when the document says something else.
 #![allow(clippy::unwrap_used)]
 
@@ -204,14 +204,11 @@ fn the_document_says_what_the_fold_does() {
     amounts_table(&mut document);
     attempts_table(&mut document);
     order_amounts_table(&mut document);
-    if std::env::var_os("TOLLGATE_WRITE_DOCS").is_some() {
+    if std::env::var_os("WRITE_DOCS").is_some() {
         std::fs::write(DOCUMENT, &document).unwrap();
     }
     let written = std::fs::read_to_string(DOCUMENT).unwrap_or_default();
-    assert_eq!(
-        written, document,
-        "docs/STATES.md is not true: TOLLGATE_WRITE_DOCS=1 cargo test -p domain writes it anew"
-    );
+    assert_eq!(written, document, "docs/STATES.md is not true: WRITE_DOCS=1 cargo test -p domain writes it anew");
 }
 
 #[test]

@@ -88,7 +88,9 @@ impl Outcome {
         match self {
             Self::Accepted | Self::Challenged => "",
             Self::Malformed => "The request cannot be read. Send the provider's body with its headers, each once.",
-            Self::Unauthorized => "The signature was not accepted. Check the secret configured for this source.",
+            Self::Unauthorized => {
+                "The signature was not accepted. Check the secret configured for this source, and the sender's clock."
+            }
             Self::UnknownSource => "There is no such source. Check the last part of the URL.",
             Self::WrongMethod => "Webhooks are sent with POST.",
             Self::BodyTimeout => "The body did not arrive in time. Send it again.",

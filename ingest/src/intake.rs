@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use domain::frame::Record;
 use domain::providers::{Challenge, Delivery, Item};
 use domain::quarantine::Quarantined;
 use domain::signature::Refusal;
+use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
@@ -21,7 +23,7 @@ use platform::clock::now_ms;
 use platform::config::{Config, ConfiguredSource};
 use tokio::sync::Semaphore;
 
-use crate::admission::{ClientLimits, SourceLimit};
+use crate::admission::{ClientLimits, Forgers, SlowBodies, SourceLimit};
 use crate::answer::{Outcome, accepted, challenged, problem};
 use crate::metrics::{SourceMetrics, in_flight};
 use crate::publisher::Publisher;
@@ -31,6 +33,8 @@ pub struct Gateway {
     sources: BTreeMap<String, Endpoint>,
     unknown: SourceMetrics,
     clients: ClientLimits,
+    forgers: Forgers,
+    slow_bodies: SlowBodies,
     places: Semaphore,
     in_flight: Gauge,
     publisher: Publisher,
@@ -65,6 +69,8 @@ impl Gateway {
             sources: sources.into_iter().map(endpoint).collect(),
             unknown: SourceMetrics::new("unknown"),
             clients: ClientLimits::new(config.ingest.client_rate_per_second, config.ingest.client_burst),
+            forgers: Forgers::new(config.ingest.unverified_rate_per_second, config.ingest.unverified_burst),
+            slow_bodies: SlowBodies::new(config.ingest.in_flight_max),
             places: Semaphore::new(config.ingest.in_flight_max),
             in_flight: in_flight(),
             publisher: Publisher::new(&config.rabbitmq, &link),
@@ -74,9 +80,10 @@ impl Gateway {
         }
     }
 
-    /// The limits of client addresses.
-    pub fn clients(&self) -> &ClientLimits {
-        &self.clients
+    /// Forgets clients whose budgets are full again; at once if there are too many to remember.
+    pub fn forget_clients(&self, thoroughly: bool) {
+        self.clients.sweep(thoroughly);
+        self.forgers.sweep(thoroughly);
     }
 
     /// Answers one request, within the configured time.
@@ -127,15 +134,15 @@ impl Gateway {
         self.publisher.check().map_err(|_| Outcome::Unavailable)?;
         let limited = |seconds| Rejection(Outcome::RateLimited, seconds);
         self.clients.admit(client).map_err(limited)?;
-        endpoint.limit.admit().map_err(limited)?;
-        let _place = self.places.try_acquire().map_err(|_| Outcome::Overloaded)?;
+        self.forgers.admit(client).map_err(limited)?;
         self.in_flight.increment(1);
         let _counted = Counted(&self.in_flight);
         check_media(request.headers(), endpoint.source.provider.media)?;
         let taken = async {
             let (head, body) = request.into_parts();
-            let body = self.read(body).await?;
-            self.accept(endpoint, &head.headers, &body).await
+            let body = self.read(client, body).await?;
+            let _place = self.places.try_acquire().map_err(|_| Outcome::Overloaded)?;
+            self.accept(endpoint, client, &head.headers, &body).await
         };
         match tokio::time::timeout(self.request_timeout, taken).await {
             Ok(outcome) => outcome,
@@ -143,13 +150,21 @@ impl Gateway {
         }
     }
 
-    async fn read(&self, body: Incoming) -> Result<Bytes, Rejection> {
+    async fn read(&self, client: IpAddr, body: Incoming) -> Result<Bytes, Rejection> {
         if body.size_hint().lower() > self.body_bytes_max as u64 {
             return Err(Outcome::TooLarge.into());
         }
-        // Half of the time at most: the rest is for RabbitMQ.
-        let read = tokio::time::timeout(self.request_timeout / 2, Limited::new(body, self.body_bytes_max).collect());
-        match read.await {
+        let mut reading = pin!(Limited::new(body, self.body_bytes_max).collect());
+        // Most bodies are there with their header. Others wait in places of their own, where they are in nobody's way.
+        let read = match reading.as_mut().now_or_never() {
+            Some(read) => Ok(read),
+            None => {
+                let _place = self.slow_bodies.enter(client).ok_or(Outcome::Overloaded)?;
+                // Half of the time at most: the rest is for RabbitMQ.
+                tokio::time::timeout(self.request_timeout / 2, reading).await
+            }
+        };
+        match read {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Outcome::TooLarge.into()),
             Ok(Err(_)) => Err(Outcome::Malformed.into()),
@@ -157,7 +172,13 @@ impl Gateway {
         }
     }
 
-    async fn accept(&self, endpoint: &Endpoint, headers: &HeaderMap, body: &[u8]) -> Result<(), Rejection> {
+    async fn accept(
+        &self,
+        endpoint: &Endpoint,
+        client: IpAddr,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(), Rejection> {
         if body.is_empty() {
             return Err(Outcome::Malformed.into());
         }
@@ -166,11 +187,14 @@ impl Gateway {
         let delivery = Delivery { headers, body };
         (provider.authenticate)(&delivery, source, secrets, received_at_ms.div_euclid(1000)).map_err(|refusal| {
             endpoint.metrics.refuse(refusal);
+            self.forgers.failed(client);
             match refusal {
                 Refusal::Unreadable => Outcome::Malformed,
                 _ => Outcome::Unauthorized,
             }
         })?;
+        // Behind the signature: what forgers send takes nothing from the source's rate.
+        endpoint.limit.admit().map_err(|seconds| Rejection(Outcome::RateLimited, seconds))?;
         let mut counts = Counts::default();
         let mut publishes = Vec::with_capacity(1);
         for item in (provider.normalise)(&delivery, source, received_at_ms) {

@@ -36,12 +36,13 @@ pub enum IngestError {
 /// # Errors
 /// When the configuration or a listener cannot be used. Services that are away are waited for, with 503 meanwhile.
 pub async fn run(config: Config, folder: &Path, stop: CancellationToken) -> Result<(), IngestError> {
-    let mut sources = Vec::with_capacity(config.sources.len());
-    for (name, source) in &config.sources {
-        sources.push(source.prepare(name, folder)?);
+    let sources = config.prepare_sources(folder)?;
+    if sources.is_empty() {
+        tracing::warn!("no sources are configured: every webhook is answered with 404");
     }
     let readiness = Readiness::of(&["rabbitmq"]);
     telemetry::serve_internal(config.ingest.internal_listen, readiness.clone(), stop.clone()).await?;
+    let listener = http::bind(config.ingest.listen).await?;
     // The link outlives `stop`: requests under way still publish.
     let link_stop = CancellationToken::new();
     let link = Link::open(
@@ -51,10 +52,10 @@ pub async fn run(config: Config, folder: &Path, stop: CancellationToken) -> Resu
         readiness.clone(),
         link_stop.clone(),
     );
-    let listener = http::bind(config.ingest.listen).await?;
     tracing::info!(listen = %config.ingest.listen, sources = sources.len(), "taking webhooks");
     let limits = Limits {
         connections_max: config.ingest.connections_max,
+        client_connections_max: config.ingest.client_connections_max,
         header_timeout: Duration::from_millis(config.ingest.header_timeout_ms),
         drain_timeout: Duration::from_millis(config.ingest.drain_timeout_ms),
     };

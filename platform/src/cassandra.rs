@@ -8,6 +8,8 @@ use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
+use scylla::cluster::Node;
+use scylla::cluster::metadata::Strategy;
 use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::Consistency;
@@ -32,6 +34,21 @@ pub enum CassandraError {
     /// A statement cannot be prepared: the tables are not those of this version.
     #[error("cannot prepare a statement: {0}")]
     Prepare(#[from] PrepareError),
+    /// The keyspace wants more replicas than there are nodes: nothing could be written.
+    #[error(
+        "keyspace {keyspace} has replication factor {wanted} in {datacenter}, where Cassandra has {nodes} nodes: \
+         `ALTER KEYSPACE {keyspace} WITH replication = …`, and set cassandra.replication before the keyspace is created"
+    )]
+    Replication {
+        /// The configured keyspace.
+        keyspace: String,
+        /// Where.
+        datacenter: String,
+        /// Replicas.
+        wanted: usize,
+        /// Nodes, up or not.
+        nodes: usize,
+    },
     /// An answer has other columns than the tables of this version.
     #[error("Cassandra's answer cannot be read: {0}")]
     Answer(String),
@@ -74,6 +91,27 @@ pub async fn create_schema(session: &Session, config: &Cassandra) -> Result<(), 
     for statement in statements.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
         let qualified = statement.replacen("IF NOT EXISTS ", &format!("IF NOT EXISTS {}.", config.keyspace), 1);
         session.query_unpaged(qualified, ()).await?;
+    }
+    check_replication(session, &config.keyspace).await
+}
+
+/// There are as many nodes as the keyspace wants replicas.
+async fn check_replication(session: &Session, keyspace: &str) -> Result<(), CassandraError> {
+    // Also right after the keyspace was created. What cannot be read is not judged.
+    let _stale = session.refresh_metadata().await;
+    let cluster = session.get_cluster_state();
+    let Some(Strategy::NetworkTopologyStrategy { datacenter_repfactors }) =
+        cluster.get_keyspace(keyspace).map(|found| &found.strategy)
+    else {
+        return Ok(());
+    };
+    for (datacenter, wanted) in datacenter_repfactors {
+        let of_datacenter = |node: &&Arc<Node>| node.datacenter.as_ref() == Some(datacenter);
+        let nodes = cluster.get_nodes_info().iter().filter(of_datacenter).count();
+        if nodes < *wanted {
+            let (keyspace, datacenter) = (keyspace.to_owned(), datacenter.clone());
+            return Err(CassandraError::Replication { keyspace, datacenter, wanted: *wanted, nodes });
+        }
     }
     Ok(())
 }

@@ -154,6 +154,9 @@ pub struct Ingest {
     pub drain_timeout_ms: u64,
     pub client_rate_per_second: u32,
     pub client_burst: u32,
+    pub client_connections_max: usize,
+    pub unverified_rate_per_second: u32,
+    pub unverified_burst: u32,
 }
 
 /// `[writer]`
@@ -213,6 +216,14 @@ impl Config {
         self.rabbitmq.frame_bytes_max.max(self.ingest.body_bytes_max + 2048)
     }
 
+    /// Makes every source ready, its secrets read; `folder` is the configuration file's.
+    ///
+    /// # Errors
+    /// The first secret that is missing or not of the provider's form.
+    pub fn prepare_sources(&self, folder: &std::path::Path) -> Result<Vec<ConfiguredSource>, ConfigError> {
+        self.sources.iter().map(|(name, source)| source.prepare(name, folder)).collect()
+    }
+
     /// The effective configuration as TOML, secrets redacted.
     ///
     /// # Errors
@@ -237,6 +248,10 @@ impl Config {
             ("ingest.connections_max", self.ingest.connections_max),
             ("ingest.client_rate_per_second", self.ingest.client_rate_per_second as usize),
             ("ingest.client_burst", self.ingest.client_burst as usize),
+            ("ingest.client_connections_max", self.ingest.client_connections_max),
+            ("ingest.unverified_rate_per_second", self.ingest.unverified_rate_per_second as usize),
+            ("ingest.unverified_burst", self.ingest.unverified_burst as usize),
+            ("ingest.header_timeout_ms", usize::try_from(self.ingest.header_timeout_ms).unwrap_or(usize::MAX)),
             ("writer.workers", self.writer.workers),
             ("writer.prefetch_frames", usize::from(self.writer.prefetch_frames)),
             ("writer.flush_rows_max", self.writer.flush_rows_max),
@@ -258,10 +273,11 @@ impl Config {
         if !(1024..=16 * 1024 * 1024).contains(&self.rabbitmq.frame_bytes_max) {
             return fail("rabbitmq.frame_bytes_max must be from 1024 to 16777216".into());
         }
-        let in_flight = self.ingest.in_flight_max.saturating_mul(self.ingest.body_bytes_max);
+        let requests = self.ingest.in_flight_max.saturating_mul(2);
+        let in_flight = requests.saturating_mul(self.ingest.body_bytes_max);
         if in_flight > self.ingest.memory_bytes_max {
             return fail(format!(
-                "ingest.in_flight_max × ingest.body_bytes_max is {in_flight} bytes, more than ingest.memory_bytes_max: \
+                "2 × ingest.in_flight_max × ingest.body_bytes_max is {in_flight} bytes, more than ingest.memory_bytes_max: \
                  lower one of the first two or raise the third"
             ));
         }
@@ -293,8 +309,40 @@ impl Config {
                 return fail(format!("{key} must be 1 to 48 of a-z, 0-9 and _"));
             }
         }
+        let threads = [self.ingest.workers, self.writer.workers, self.reconciler.workers];
+        if threads.into_iter().any(|workers| workers > 1024) {
+            return fail("workers are threads of one program: at most 1024".into());
+        }
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name.len() <= 64
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        if let Some(wrong) = self.regions.iter().chain([&self.rabbitmq.queue_prefix]).find(|name| !is_name(name)) {
+            return fail(format!(
+                "{wrong:?}: regions and rabbitmq.queue_prefix must be 1 to 64 of a-z, A-Z, 0-9, -, _ and ."
+            ));
+        }
+        self.check_addresses()?;
         self.orders.check()?;
         self.sources.iter().try_for_each(|(name, source)| source.check(name, &self.regions))
+    }
+}
+
+impl Config {
+    /// Addresses that could never be reached; nothing of them is told, since they may hold passwords.
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        let fail = |message: &str| Err(ConfigError::Relation(message.to_owned()));
+        if self.rabbitmq.url.expose().parse::<lapin::uri::AMQPUri>().is_err() {
+            return fail("rabbitmq.url must be like amqp://user:password@host:5672/%2f");
+        }
+        if self.postgres.url.expose().parse::<sqlx::postgres::PgConnectOptions>().is_err() {
+            return fail("postgres.url must be like postgres://user:password@host:5432/database");
+        }
+        if self.cassandra.nodes.is_empty() || self.cassandra.nodes.iter().any(|node| node.trim().is_empty()) {
+            return fail("cassandra.nodes must name at least one node, like [\"host:9042\"]");
+        }
+        Ok(())
     }
 }
 

@@ -1,10 +1,13 @@
 //! Dead letters: records that a program cannot process, each alone, kept as they were until a person has looked.
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use metrics::{Counter, counter, describe_counter};
 use scylla::SerializeRow;
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlTimestamp;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -13,6 +16,9 @@ use crate::cassandra::{CassandraError, prepare, spread};
 use crate::clock::now_ms;
 use crate::config::Cassandra;
 use crate::retry::{Backoff, Stopped};
+
+/// Records written at once.
+const IN_FLIGHT_MAX: usize = 64;
 
 /// The table `dead_letters`, as one stage writes it.
 pub struct DeadLetters {
@@ -46,19 +52,43 @@ impl DeadLetters {
         Ok(Self { insert: prepare(session, config, insert).await?, stage, stored })
     }
 
+    /// Stores records with their reasons, many at once: others wait behind them.
+    ///
+    /// # Errors
+    /// [`Stopped`] once `give_up` is cancelled.
+    pub async fn store_all(
+        &self,
+        session: &Session,
+        queue: &str,
+        records: &[(&[u8], String)],
+        give_up: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        let places = Semaphore::new(IN_FLIGHT_MAX);
+        let mut writes = FuturesUnordered::new();
+        for (record, reason) in records {
+            writes.push(self.store(session, queue, record, reason, &places, give_up));
+        }
+        while let Some(written) = writes.next().await {
+            written?;
+        }
+        Ok(())
+    }
+
     /// Stores a record. Nothing is behind the dead letters, so this tries until it succeeds; meanwhile the frame stays
     /// in RabbitMQ.
     ///
     /// # Errors
     /// [`Stopped`] once `give_up` is cancelled.
-    pub async fn store(
+    async fn store(
         &self,
         session: &Session,
         queue: &str,
         record: &[u8],
         reason: &str,
+        places: &Semaphore,
         give_up: &CancellationToken,
     ) -> Result<(), Stopped> {
+        let _place = places.acquire().await.map_err(|_| Stopped)?;
         tracing::error!(queue, reason, "dead-lettered");
         // The same bytes are the same row, however often they come.
         let id = domain::ids::record_id("dead", record);

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 
 use crate::config::Postgres;
 
@@ -29,6 +29,30 @@ pub fn pool(config: &Postgres, lock_timeout: Duration) -> Result<PgPool, sqlx::E
         .max_connections(config.connections_max)
         .acquire_timeout(Duration::from_secs(3))
         .connect_lazy_with(options))
+}
+
+/// Why Postgres cannot be reached, said before anybody waits for a pool.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reach Postgres at {address}: {cause}; set postgres.url or TOLLGATE_POSTGRES_URL")]
+pub struct Unreachable {
+    address: String,
+    cause: sqlx::Error,
+}
+
+/// Connects once, to say plainly what is wrong.
+///
+/// # Errors
+/// [`Unreachable`].
+pub async fn reach(pool: &PgPool) -> Result<(), Unreachable> {
+    let options = pool.connect_options();
+    let address = format!("{}:{}", options.get_host(), options.get_port());
+    let connected = tokio::time::timeout(Duration::from_secs(5), options.connect()).await;
+    let cause = match connected {
+        Ok(Ok(connection)) => return connection.close().await.map_err(|cause| Unreachable { address, cause }),
+        Ok(Err(cause)) => cause,
+        Err(_) => sqlx::Error::PoolTimedOut,
+    };
+    Err(Unreachable { address, cause })
 }
 
 /// Creates the configured schema if it is not there.

@@ -10,31 +10,27 @@ use crate::telemetry;
 
 /// Loads the configuration and hands it to `run` with a token that SIGTERM or SIGINT cancels.
 ///
-/// `--check-config` prints the effective configuration instead. A second signal ends the process at once.
+/// `--check-config` reads the secrets and prints the effective configuration instead; services are not asked. A second signal ends the process at once.
 pub fn start<F, E>(args: &ConfigArgs, workers: fn(&Config) -> usize, run: F) -> ExitCode
 where
     F: AsyncFnOnce(Config, CancellationToken) -> Result<(), E>,
     E: std::fmt::Display,
 {
-    let config = match load(args) {
-        Ok(config) => config,
+    let checked = load(args).and_then(|config| match args.check_config {
+        true => config.prepare_sources(&config_folder(args)).and(config.to_toml()).map(|text| (config, Some(text))),
+        false => Ok((config, None)),
+    });
+    let config = match checked {
+        Ok((config, None)) => config,
+        Ok((_, Some(text))) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::from(2);
         }
     };
-    if args.check_config {
-        return match config.to_toml() {
-            Ok(text) => {
-                println!("{text}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::from(2)
-            }
-        };
-    }
     telemetry::init_logs(&config.log);
     match block_on(workers(&config), async |stop| run(config, stop).await.map_err(|error| error.to_string())) {
         Ok(()) => {
@@ -97,8 +93,8 @@ async fn cancel_on_signal(stop: CancellationToken) {
             _ = int.recv() => {}
         }
         if first {
-            tracing::info!("stopping: finishing what was accepted");
             stop.cancel();
+            tracing::info!("stopping: finishing what was accepted");
         }
     }
     tracing::warn!("second signal: ending at once");

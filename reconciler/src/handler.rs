@@ -50,9 +50,7 @@ impl Handler for ReconcileHandler {
                 Err(error) => dead.push((bytes.as_slice(), format!("not a frame: {error}"))),
             }
         }
-        for (raw, reason) in dead {
-            self.dead_letter(&batch.queue, raw, &reason).await?;
-        }
+        self.dead_letters.store_all(&self.session, &batch.queue, &dead, &self.give_up).await?;
         self.apply_all(&batch.queue, &events).await?;
         if !events.is_empty() {
             let now_ms = now_ms();
@@ -93,7 +91,8 @@ impl ReconcileHandler {
                     match self.books.apply_refused(&events[0]).await {
                         Ok(applied) => done.push(self.finish(applied).await?),
                         Err(ApplyError::Refused(_)) => {
-                            self.dead_letter(origin, events[0].raw, &error.to_string()).await?
+                            let dead = [(events[0].raw, error.to_string())];
+                            self.dead_letters.store_all(&self.session, origin, &dead, &self.give_up).await?;
                         }
                         Err(_) => {
                             waiting.push(events);
@@ -127,9 +126,5 @@ impl ReconcileHandler {
             self.metrics.projection_seconds.record(started.elapsed());
         }
         Ok(applied)
-    }
-
-    async fn dead_letter(&self, queue: &str, raw: &[u8], reason: &str) -> Result<(), Stopped> {
-        self.dead_letters.store(&self.session, queue, raw, reason, &self.give_up).await
     }
 }

@@ -126,7 +126,8 @@ async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), A
         "INSERT INTO breaks (kind, subject, order_ref, payment_id, detail) \
          SELECT CASE WHEN min(order_ref) IS NULL AND bool_and(kind LIKE 'refund%') THEN $3 ELSE $2 END, \
                 coalesce(order_ref, payment_id::text), min(order_ref), (array_agg(payment_id))[1], \
-                count(*) || ' parked events since ' || min(parked_at) FROM parked_events \
+                'events that wait: ' || count(*) || ', since ' || \
+                to_char(min(parked_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM parked_events \
          WHERE parked_at < now() - $1 * interval '1 millisecond' GROUP BY coalesce(order_ref, payment_id::text) \
          ON CONFLICT (kind, subject) DO NOTHING",
     )

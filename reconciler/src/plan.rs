@@ -4,7 +4,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use domain::PaymentEvent;
-use domain::fold::{Facts, Order, Payment, Terms, Version};
+use domain::fold::{Difference, DifferenceKind, Facts, Order, Payment, Terms, Version};
+use domain::money::decimal_text;
 use domain::partition::day_of;
 use platform::config::Orders;
 use uuid::Uuid;
@@ -114,9 +115,11 @@ impl<'e, 'a> Plan<'e, 'a> {
         let mut seen = BTreeSet::new();
         let mut touched: BTreeMap<String, Option<Version>> =
             examine.iter().map(|reference| ((*reference).to_owned(), None)).collect();
-        // Those that name an order first: others of the same payment find it through them.
-        let (naming, others): (Vec<_>, Vec<_>) =
-            events.iter().enumerate().partition(|(_, arrived)| arrived.event.order_ref.is_some());
+        // Those that name an order, and may make a payment, first: others find both through them.
+        let (naming, others): (Vec<_>, Vec<_>) = events
+            .iter()
+            .enumerate()
+            .partition(|(_, arrived)| arrived.event.order_ref.is_some() && !arrived.event.must_find_its_payment());
         for (index, arrived) in naming.into_iter().chain(others) {
             let event = &arrived.event;
             let payment_id = links.get(&event.payment_id).copied().unwrap_or(event.payment_id);
@@ -207,7 +210,7 @@ impl<'e, 'a> Plan<'e, 'a> {
             ..Break::default()
         };
         for difference in &order.differences {
-            let detail = format!("expected {} and found {}, minor units", difference.expected, difference.actual);
+            let detail = in_words(difference, row.terms, payments, &folded);
             let amounts = (Some(difference.expected), Some(difference.actual));
             let kind = difference.kind.as_str();
             self.breaks.push(Break { kind, expected: amounts.0, actual: amounts.1, detail, ..place.clone() });
@@ -225,6 +228,32 @@ impl<'e, 'a> Plan<'e, 'a> {
             let cause = cause.map_or(Uuid::nil(), |version| version.event_id);
             let from_status = row.status.clone();
             self.orders.push(OrderChange { reference: reference.to_owned(), from_status, word, order, cause });
+        }
+    }
+}
+
+/// What a difference means, in whole units.
+fn in_words(difference: &Difference, terms: Terms, payments: &[&PaymentRow], folded: &[Payment]) -> String {
+    let currency = terms.total.currency;
+    let money = |minor: i64| format!("{} {}", decimal_text(minor, currency.exponent()), currency.as_str());
+    let Difference { kind, expected, actual } = *difference;
+    match kind {
+        DifferenceKind::Currency => {
+            let is_foreign = |payment: &Payment| payment.mixed_currency || payment.currency != Some(currency);
+            let mut foreign: Vec<&str> =
+                payments.iter().zip(folded).filter(|(_, p)| is_foreign(p)).map(|(row, _)| &*row.provider_ref).collect();
+            foreign.sort_unstable();
+            format!("not in {}, and so not counted: payment {}", currency.as_str(), foreign.join(", "))
+        }
+        DifferenceKind::Amount if actual < expected => format!("{} missing", money(expected - actual)),
+        DifferenceKind::Amount => format!("{} too much", money(actual - expected)),
+        DifferenceKind::DuplicateCapture => {
+            let taken = folded.iter().filter(|payment| payment.net_captured() > 0).count();
+            format!("{taken} payments took {} for {}", money(actual), money(expected))
+        }
+        DifferenceKind::OrphanRefund => format!("{} given back, {} taken", money(actual), money(expected)),
+        DifferenceKind::CaptureFailed => {
+            format!("money that was taken failed; {} of {} is paid", money(actual), money(expected))
         }
     }
 }

@@ -101,6 +101,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Action::Up { services } => {
             stack.up(if services.is_empty() { &Service::ALL } else { &services })?;
+            eprintln!("\nFor programs started by hand: eval \"$(cargo stack env)\"");
         }
         Action::Down { services } if services.is_empty() => stack.down()?,
         Action::Down { services } => stack.stop(&services)?,

@@ -143,8 +143,8 @@ fn print_where_to_look(stack: &Stack, endpoints: &Endpoints, report: &Path, keep
     let logs: Vec<String> = PROGRAMS.iter().map(|name| stack.layout().log(name).display().to_string()).collect();
     println!("logs        {}", logs.join("\n            "));
     let when = if keep { "" } else { "   (with --keep, or after `cargo stack up`)" };
-    println!("orders      psql {}{when}", endpoints.postgres_url);
-    println!("payments    CQL at {}", endpoints.cassandra_nodes.join(", "));
+    println!("orders      psql {}{when}, schema demo", endpoints.postgres_url);
+    println!("payments    CQL at {}, keyspace tollgate_demo", endpoints.cassandra_nodes.join(", "));
     println!("queues      {} (guest/guest)", endpoints.rabbitmq_management_url);
     println!("metrics     {}", endpoints.prometheus_url);
 }

@@ -23,6 +23,10 @@ pub struct Endpoints {
     pub postgres_url: String,
     /// Prometheus.
     pub prometheus_url: String,
+    /// Whether RabbitMQ and Cassandra are this stack's own, of one node each.
+    pub own_rabbitmq: bool,
+    /// See `own_rabbitmq`.
+    pub own_cassandra: bool,
 }
 
 impl Endpoints {
@@ -36,6 +40,8 @@ impl Endpoints {
             cassandra_nodes: vec![format!("127.0.0.1:{}", ports.cql)],
             postgres_url: format!("postgres://{0}@127.0.0.1:{1}/{0}", postgres::NAME, ports.postgres),
             prometheus_url: format!("http://127.0.0.1:{}", ports.prometheus),
+            own_rabbitmq: true,
+            own_cassandra: true,
         }
     }
 
@@ -48,9 +54,11 @@ impl Endpoints {
                 self.rabbitmq_management_url = format!("http://{host}:15672");
                 self.rabbitmq_metrics = format!("{host}:15692");
                 self.rabbitmq_url = address.to_owned();
+                self.own_rabbitmq = false;
             }
             Service::Cassandra => {
-                self.cassandra_nodes = address.split(',').map(|node| node.trim().to_owned()).collect()
+                self.cassandra_nodes = address.split(',').map(|node| node.trim().to_owned()).collect();
+                self.own_cassandra = false;
             }
             Service::Postgres => self.postgres_url = address.to_owned(),
             Service::Prometheus => self.prometheus_url = address.to_owned(),
@@ -68,10 +76,15 @@ impl Endpoints {
         }
     }
 
-    /// The environment in which Tollgate's programs find the services.
+    /// The environment in which Tollgate's programs find the services, and ask no more copies of them than they have nodes.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
-        Service::ALL.iter().map(|service| (service.variable().to_owned(), self.address(*service))).collect()
+        let addresses = Service::ALL.iter().map(|service| (service.variable().to_owned(), self.address(*service)));
+        let group_size = ("TOLLGATE_RABBITMQ_GROUP_SIZE".to_owned(), "1".to_owned());
+        let replication = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned();
+        let replication = ("TOLLGATE_CASSANDRA_REPLICATION".to_owned(), replication);
+        let single = [(self.own_rabbitmq, group_size), (self.own_cassandra, replication)];
+        addresses.chain(single.into_iter().filter(|(own, _)| *own).map(|(_, pair)| pair)).collect()
     }
 }
 
@@ -110,7 +123,14 @@ mod tests {
         let names: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             names,
-            ["TOLLGATE_RABBITMQ_URL", "TOLLGATE_CASSANDRA_NODES", "TOLLGATE_POSTGRES_URL", "TOLLGATE_PROMETHEUS_URL"]
+            [
+                "TOLLGATE_RABBITMQ_URL",
+                "TOLLGATE_CASSANDRA_NODES",
+                "TOLLGATE_POSTGRES_URL",
+                "TOLLGATE_PROMETHEUS_URL",
+                "TOLLGATE_RABBITMQ_GROUP_SIZE",
+                "TOLLGATE_CASSANDRA_REPLICATION"
+            ]
         );
     }
 

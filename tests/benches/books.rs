@@ -1,7 +1,7 @@
 //! What keeping the books costs: events stored, applied, swept and replayed, each on its own.
 //!
 //! `cargo stack up && eval "$(cargo stack env)" && cargo bench -p it` runs it, after a build of the programs;
-//! TOLLGATE_BENCH_EVENTS says how many events (400,000). It fails when the sweep of a clean day finds anything, or when
+//! BENCH_EVENTS says how many events (400,000). It fails when the sweep of a clean day finds anything, or when
 //! tables that were dropped do not come back as they were.
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -36,8 +36,8 @@ const BOOKS: [&str; 3] = [
 ];
 
 fn main() -> Result<()> {
-    let events = match std::env::var("TOLLGATE_BENCH_EVENTS") {
-        Ok(events) => events.parse().context("TOLLGATE_BENCH_EVENTS")?,
+    let events = match std::env::var("BENCH_EVENTS") {
+        Ok(events) => events.parse().context("BENCH_EVENTS")?,
         Err(_) => EVENTS,
     };
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(measure(events))

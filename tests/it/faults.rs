@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use it::{Setup, own_setup, program_binary, services_mine, services_up};
+use it::{Running, Setup, own_setup, program_binary, services_mine, services_up};
 use loadtest::{Options, Report};
 use platform::config::Config;
 use stack::{Service, Stack};
@@ -162,4 +162,50 @@ async fn cassandra_killed_means_waiting_and_nothing_lost() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_killed_means_waiting_and_nothing_lost() -> Result<()> {
     without(Service::Postgres, "no_postgres").await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_accepts_and_says_nothing_is_tried_again_and_does_not_hold_up_the_end() -> Result<()> {
+    let _services = services_up().await;
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let mut setup = own_setup("mute", "")?;
+    let url = format!("amqp://guest:guest@{}/%2f", mute.local_addr()?);
+    setup.variables.insert("TOLLGATE_RABBITMQ_URL".into(), url);
+    let config = platform::config::parse("test", &setup.text, &setup.variables)?;
+    let running = [Running::ingest(config.clone()), Running::writer(config.clone())];
+    let mut connections = Vec::new();
+    // One each, and then one more of each.
+    while connections.len() < 4 {
+        let accepted = tokio::time::timeout(Duration::from_secs(60), mute.accept()).await;
+        connections.push(accepted.context("nobody tried again")??);
+    }
+    let answer = it::post(config.ingest.listen, "m1", b"{}").await?;
+    ensure!(answer.status == 503, "{answer:?}");
+    for running in running {
+        tokio::time::timeout(Duration::from_secs(20), running.stop()).await.context("did not stop")??;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_whose_standard_error_is_closed_still_stops_in_good_order() -> Result<()> {
+    let _services = services_up().await;
+    let setup = own_setup("deaf", "")?;
+    let file = std::env::temp_dir().join(format!("{}.toml", setup.config.rabbitmq.queue_prefix));
+    std::fs::write(&file, &setup.text)?;
+    let mut child = Command::new(program_binary("ingest")?)
+        .arg("--config")
+        .arg(&file)
+        .envs(&setup.variables)
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    drop(child.stderr.take());
+    ready(setup.config.ingest.internal_listen).await?;
+    let pid = child.id().context("ended by itself")?;
+    Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await?;
+    let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.context("did not stop")??;
+    ensure!(status.success(), "{status}");
+    std::fs::remove_file(&file)?;
+    World::new(setup.config).await?.clean().await
 }

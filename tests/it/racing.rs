@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::support::{World, ready};
 
-/// Orders of a run; TOLLGATE_TEST_CASES asks for more.
+/// Orders of a run; TEST_CASES asks for more.
 const ORDERS: u64 = 2000;
 const TOTAL: i64 = 3000;
 
@@ -23,13 +23,13 @@ const TOTAL: i64 = 3000;
 pub struct Draw(u64);
 
 impl Draw {
-    /// By TOLLGATE_TEST_SEED, or anew; the seed is printed.
+    /// By TEST_SEED, or anew; the seed is printed.
     pub fn seeded() -> Result<Self> {
-        let seed = match std::env::var("TOLLGATE_TEST_SEED") {
-            Ok(seed) => seed.parse().context("TOLLGATE_TEST_SEED")?,
+        let seed = match std::env::var("TEST_SEED") {
+            Ok(seed) => seed.parse().context("TEST_SEED")?,
             Err(_) => u64::from_le_bytes(Uuid::new_v4().into_bytes()[..8].try_into()?) | 1,
         };
-        println!("TOLLGATE_TEST_SEED={seed}");
+        println!("TEST_SEED={seed}");
         Ok(Self(seed))
     }
 
@@ -179,7 +179,7 @@ async fn check_transitions(world: &World) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_reconcilers_give_the_rows_that_the_set_of_events_gives() -> Result<()> {
     let _services = services_up().await;
-    let orders = std::env::var("TOLLGATE_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(ORDERS);
+    let orders = std::env::var("TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(ORDERS);
     println!("{orders} orders");
     let mut draw = Draw::seeded()?;
 

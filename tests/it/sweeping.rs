@@ -240,7 +240,7 @@ async fn tables_that_were_dropped_are_built_again_from_cassandra() -> Result<()>
     )
     .await?;
     let (status, text) = shop.replay(&["--dry-run"]).await?;
-    assert!(status == 0 && text.contains("254 would be new"), "{text}");
+    assert!(status == 0 && text.contains("would be new            254 events"), "{text}");
     assert!(shop.lines("SELECT 1 FROM payments").await?.is_empty(), "a dry run writes nothing");
     assert_eq!(shop.replay(&[]).await?.0, 0);
     assert_eq!(shop.books().await?, books);
@@ -248,7 +248,7 @@ async fn tables_that_were_dropped_are_built_again_from_cassandra() -> Result<()>
     // A window of one order changes nothing else, and a window of known events nothing at all.
     shop.execute("DELETE FROM payments WHERE order_ref IN ('A-3', 'A-4')").await?;
     let (_, text) = shop.replay(&["--order", "A-3"]).await?;
-    assert!(text.contains("3 were new"), "{text}");
+    assert!(text.contains("were new            3 events"), "{text}");
     assert_eq!(shop.lines("SELECT 1 FROM payments WHERE order_ref IN ('A-3', 'A-4')").await?.len(), 1);
     shop.replay(&[]).await?;
     assert_eq!(shop.books().await?, books);

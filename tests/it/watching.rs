@@ -67,7 +67,7 @@ fn scrape(targets: ScrapeTargets) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panel_and_alert_has_an_answer_under_load() -> Result<()> {
     let _services = services_mine().await;
-    let programs = Programs::start("watching").await?;
+    let programs = Programs::start("tollgate_watching").await?;
     let config = programs.config().clone();
     scrape(ScrapeTargets {
         ingest: config.ingest.internal_listen.to_string(),
@@ -119,17 +119,21 @@ fn series(exposition: &str) -> BTreeSet<&str> {
     lines.filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series).collect()
 }
 
-/// Name → type, labels, help, as docs/METRICS.md lists them.
-fn described(
-    exposition: &str,
-    program: &str,
-    metrics: &mut BTreeMap<String, (String, BTreeSet<String>, String, BTreeSet<String>)>,
-) {
+/// A metric as docs/METRICS.md lists it.
+#[derive(Default)]
+struct Listed {
+    kind: String,
+    help: String,
+    labels: BTreeSet<String>,
+    programs: BTreeSet<String>,
+}
+
+fn described(exposition: &str, program: &str, metrics: &mut BTreeMap<String, Listed>) {
     for line in exposition.lines() {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
         match words.as_slice() {
-            ["#", "TYPE", name, kind] => metrics.entry((*name).to_owned()).or_default().0 = (*kind).to_owned(),
-            ["#", "HELP", name, help] => metrics.entry((*name).to_owned()).or_default().2 = (*help).to_owned(),
+            ["#", "TYPE", name, kind] => metrics.entry((*name).to_owned()).or_default().kind = (*kind).to_owned(),
+            ["#", "HELP", name, help] => metrics.entry((*name).to_owned()).or_default().help = (*help).to_owned(),
             _ => {}
         }
     }
@@ -138,10 +142,10 @@ fn described(
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
         let name = base.filter(|base| metrics.contains_key(*base)).unwrap_or(name);
         let entry = metrics.entry(name.to_owned()).or_default();
-        entry.3.insert(program.to_owned());
+        entry.programs.insert(program.to_owned());
         for label in labels.split("\",").filter_map(|label| label.split_once("=\"")).map(|(label, _)| label) {
             if label != "le" {
-                entry.1.insert(label.trim_start_matches(',').to_owned());
+                entry.labels.insert(label.trim_start_matches(',').to_owned());
             }
         }
     }
@@ -187,14 +191,14 @@ async fn metrics_are_those_of_the_document_and_a_flood_makes_no_more() -> Result
         described(&text, program, &mut metrics);
     }
     let mut document = "# Metrics\n\nEvery metric of Tollgate's programs, on their internal listeners at `/metrics`. A test \
-        (`tests/it/watching.rs`) fails when this list is not true; `TOLLGATE_WRITE_DOCS=1 cargo test -p it metrics` writes it anew.\n\n\
+        (`tests/it/watching.rs`) fails when this list is not true; `WRITE_DOCS=1 cargo test -p it metrics` writes it anew.\n\n\
         | metric | type | labels | of | says |\n|---|---|---|---|---|\n"
         .to_owned();
-    for (name, (kind, labels, help, programs)) in &metrics {
+    for (name, Listed { kind, help, labels, programs }) in &metrics {
         let join = |words: &BTreeSet<String>| words.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         document.push_str(&format!("| `{name}` | {kind} | {} | {} | {help} |\n", join(labels), join(programs)));
     }
-    if std::env::var_os("TOLLGATE_WRITE_DOCS").is_some() {
+    if std::env::var_os("WRITE_DOCS").is_some() {
         std::fs::write(METRICS_DOCUMENT, &document)?;
     }
     let written = std::fs::read_to_string(METRICS_DOCUMENT).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What becomes of frames in the writer.
 
 use anyhow::{Result, ensure};
+use domain::PaymentEvent;
 use domain::frame::{Frame, Record};
 use domain::providers::{self, Delivery, Item, Source};
 use domain::quarantine::Quarantined;
@@ -23,6 +24,13 @@ pub fn record(id: &str, kind: &str, payment: &str, order: Option<&str>, amount: 
     }
 }
 
+/// An event without a region, which is a part of its key.
+fn nowhere() -> Vec<u8> {
+    let good = record("nowhere", "payment.captured", "p", Some("A"), 1999, "c");
+    let Record::Event(event) = Record::decode(&good).unwrap() else { panic!("not an event") };
+    Record::event(&PaymentEvent { region: "".into(), ..event }).to_vec()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_stored_and_handed_on_and_a_poisoned_record_goes_alone() -> Result<()> {
     let _services = services_up().await;
@@ -35,6 +43,7 @@ async fn events_are_stored_and_handed_on_and_a_poisoned_record_goes_alone() -> R
         (0..50).map(|i| record(&format!("m{i}"), "payment.captured", &format!("p{i}"), Some("A"), 1999, "c")).collect();
     let mut poison = good[0].clone();
     poison[5 + 48] = 200;
+    let nowhere = nowhere();
     let quarantined = Quarantined {
         source: "shop".into(),
         region: "eu".into(),
@@ -47,6 +56,7 @@ async fn events_are_stored_and_handed_on_and_a_poisoned_record_goes_alone() -> R
     let mut records: Vec<&[u8]> = good.iter().map(Vec::as_slice).collect();
     records.insert(7, &poison);
     records.insert(20, &quarantined);
+    records.insert(30, &nowhere);
     // Twice, as after a crash: the same rows.
     world.publish("write.0", &records).await?;
     world.publish("write.0", &records).await?;
@@ -55,7 +65,7 @@ async fn events_are_stored_and_handed_on_and_a_poisoned_record_goes_alone() -> R
     eventually("stored and handed on", async || {
         ensure!(world.depth("reconcile.0").await? >= 1 && world.depth("write.0").await? == 0);
         let dead: Vec<(String, Vec<u8>)> = world.rows("SELECT reason, record FROM {ks}.dead_letters").await?;
-        ensure!(dead.len() == 2, "dead letters: {dead:?}");
+        ensure!(dead.len() == 3, "dead letters: {dead:?}");
         Ok(())
     })
     .await?;

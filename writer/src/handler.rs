@@ -54,6 +54,8 @@ impl<'a> Sorted<'a> {
 
     fn sort(&mut self, raw: &'a [u8]) {
         match Record::decode(raw) {
+            // A part of the key, which Cassandra would refuse again and again.
+            Ok(Record::Event(event)) if event.region.is_empty() => self.dead.push((raw, "no region".to_owned())),
             Ok(Record::Event(event)) => self.events.push(Incoming { event, raw }),
             Ok(Record::Quarantined(body)) => self.quarantined.push(body),
             Err(error) => self.dead.push((raw, error.to_string())),
@@ -71,18 +73,17 @@ impl Handler for WriteHandler {
         let is_stored = |index| !refused.iter().any(|(refused, _)| *refused == index);
         let stored: Vec<&Incoming<'_>> =
             sorted.events.iter().enumerate().filter(|(index, _)| is_stored(*index)).map(|(_, event)| event).collect();
-        for body in &sorted.quarantined {
-            if let Err(reason) = self.store.quarantine(body, give_up).await? {
-                self.store.dead_letter(&batch.queue, &Record::quarantined(body), &reason, give_up).await?;
-            }
-            self.metrics.quarantined.increment(1);
-        }
-        for (raw, reason) in &sorted.dead {
-            self.store.dead_letter(&batch.queue, raw, reason, give_up).await?;
-        }
-        for (index, reason) in &refused {
-            self.store.dead_letter(&batch.queue, sorted.events[*index].raw, reason, give_up).await?;
-        }
+        let refused_bodies = self.store.quarantine(&sorted.quarantined, give_up).await?;
+        self.metrics.quarantined.increment(sorted.quarantined.len() as u64);
+        let refused_bodies: Vec<_> = refused_bodies
+            .into_iter()
+            .map(|(index, reason)| (Record::quarantined(&sorted.quarantined[index]), reason))
+            .collect();
+        let records = sorted.events.len() + sorted.quarantined.len() + sorted.dead.len();
+        let mut dead = sorted.dead;
+        dead.extend(refused_bodies.iter().map(|(raw, reason)| (&raw[..], reason.clone())));
+        dead.extend(refused.iter().map(|(index, reason)| (sorted.events[*index].raw, reason.clone())));
+        self.store.dead_letter(&batch.queue, &dead, give_up).await?;
         if let Some(oldest_ms) = sorted.oldest_ms {
             self.metrics.stored_seconds.record(seconds_between(oldest_ms, now_ms()));
         }
@@ -91,7 +92,6 @@ impl Handler for WriteHandler {
         stored.chunk_by(|a, b| a.event.region == b.event.region).for_each(|events| {
             events.iter().take(1).for_each(|first| self.metrics.stored(&first.event.region, events.len()));
         });
-        let records = sorted.events.len() + sorted.quarantined.len() + sorted.dead.len();
         self.metrics.flush_size.record(f64::from(u32::try_from(records).unwrap_or(u32::MAX)));
         self.metrics.flush_seconds.record(started.elapsed());
         Ok(())

@@ -24,6 +24,9 @@ use crate::days::Days;
 use crate::metrics::StoreMetrics;
 use crate::rows::{EventRow, INSERT_EVENT, INSERT_QUARANTINED, QuarantineRow};
 
+/// Quarantined bodies written at once: payments wait behind them.
+const QUARANTINES_IN_FLIGHT_MAX: usize = 64;
+
 /// Cassandra, with its statements prepared.
 pub struct Store {
     session: Session,
@@ -157,24 +160,45 @@ impl Store {
         }
     }
 
-    /// Stores a quarantined body.
+    /// Stores quarantined bodies, many at once; returns the index of each that Cassandra refuses for good, with the
+    /// reason.
     pub async fn quarantine(
         &self,
-        body: &Quarantined<'_>,
+        bodies: &[Quarantined<'_>],
         give_up: &CancellationToken,
-    ) -> Result<Result<(), String>, Stopped> {
-        self.write_row(&self.insert_quarantined, &QuarantineRow::new(body), give_up).await
+    ) -> Result<Vec<(usize, String)>, Stopped> {
+        let places = Semaphore::new(QUARANTINES_IN_FLIGHT_MAX);
+        let mut writes = FuturesUnordered::new();
+        for (index, body) in bodies.iter().enumerate() {
+            writes.push(self.write_quarantined(index, body, &places, give_up));
+        }
+        let mut refused = Vec::new();
+        while let Some(outcome) = writes.next().await {
+            refused.extend(outcome?);
+        }
+        Ok(refused)
     }
 
-    /// Stores a record that cannot be processed.
+    async fn write_quarantined(
+        &self,
+        index: usize,
+        body: &Quarantined<'_>,
+        places: &Semaphore,
+        give_up: &CancellationToken,
+    ) -> Result<Option<(usize, String)>, Stopped> {
+        let _place = places.acquire().await.map_err(|_| Stopped)?;
+        let outcome = self.write_row(&self.insert_quarantined, &QuarantineRow::new(body), give_up).await?;
+        Ok(outcome.err().map(|reason| (index, reason)))
+    }
+
+    /// Stores records that cannot be processed.
     pub async fn dead_letter(
         &self,
         queue: &str,
-        record: &[u8],
-        reason: &str,
+        records: &[(&[u8], String)],
         give_up: &CancellationToken,
     ) -> Result<(), Stopped> {
-        self.dead_letters.store(&self.session, queue, record, reason, give_up).await
+        self.dead_letters.store_all(&self.session, queue, records, give_up).await
     }
 
     async fn write_row(

@@ -29,9 +29,9 @@ fn merged<'e>(events: impl IntoIterator<Item = &'e PaymentEvent<'static>>) -> Fa
     facts
 }
 
-/// Cases of each property; TOLLGATE_TEST_CASES asks for more. A failure prints its seed.
+/// Cases of each property; TEST_CASES asks for more. A failure prints its seed.
 fn cases() -> u32 {
-    std::env::var("TOLLGATE_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2000)
+    std::env::var("TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2000)
 }
 
 proptest! {

@@ -101,6 +101,11 @@ fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_uni
 fn authenticate_item(item: &Notification<'_>, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
     let signature = item.additional_data.signature.as_ref().ok_or(Refusal::Missing)?;
     let signature = STANDARD.decode(&*signature.0).map_err(|_| Refusal::Malformed)?;
+    // Fields are joined unescaped: only the shop's own reference may hold a colon, or one signature would fit several items.
+    let names = [&*item.psp_reference, text(item.original_reference.as_ref()), &item.merchant_account_code];
+    if names.into_iter().any(|name| name.contains(':')) {
+        return Err(Refusal::Malformed);
+    }
     let value = item.amount.value.to_string();
     let fields = [
         &*item.psp_reference,

@@ -113,16 +113,29 @@ pub async fn audit(scope: &Scope<'_>) -> Result<Audit, AuditError> {
         *audit.looked_at.entry(name).or_default() += 1;
     }
     for part in [
-        orders::compare(scope).await?,
-        events::compare(scope).await?,
-        raw::compare(scope).await?,
-        view::compare(scope).await?,
+        patiently(scope, async || orders::compare(scope).await).await?,
+        patiently(scope, async || events::compare(scope).await).await?,
+        patiently(scope, async || raw::compare(scope).await).await?,
+        patiently(scope, async || view::compare(scope).await).await?,
     ] {
         audit.findings.extend(part.findings);
         audit.looked_at.extend(part.looked_at);
     }
     audit.clean = audit.findings.count == 0;
     Ok(audit)
+}
+
+/// A database that was killed under the load may still be on its way back.
+async fn patiently(
+    scope: &Scope<'_>,
+    mut compare: impl AsyncFnMut() -> Result<Audit, AuditError>,
+) -> Result<Audit, AuditError> {
+    loop {
+        match compare().await {
+            Err(_) if Instant::now() < scope.patience_until => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Whether an event becomes a row of `payment_events`.

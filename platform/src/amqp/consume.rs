@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::topology::count;
-use super::{Queues, Stage, connect, declare};
+use super::{Queues, Stage, explain, open};
 use crate::config::RabbitMq;
 use crate::retry::{Backoff, Stopped};
 use crate::telemetry::Readiness;
@@ -75,8 +75,8 @@ pub async fn consume(
     let mut backoff = Backoff::for_services();
     while !stop.is_cancelled() {
         let session = async {
-            let connection = connect(config, name).await?;
-            declare(&connection, config, stage).await?;
+            let Some(opened) = stop.run_until_cancelled(open(config, name, stage)).await else { return Ok(()) };
+            let (connection, _declared) = opened?;
             tracing::info!(name, stage = stage.as_str(), "consuming");
             readiness.set("rabbitmq_consumer", true);
             backoff = Backoff::for_services();
@@ -85,7 +85,7 @@ pub async fn consume(
             outcome
         };
         if let Err(error) = session.await {
-            tracing::warn!(%error, name, "not consuming; trying again");
+            tracing::warn!(error = explain(&error), name, "not consuming; trying again");
         }
         readiness.set("rabbitmq_consumer", false);
         if backoff.pause(stop).await.is_err() {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lapin::{Channel, Connection};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::publish::PublishError;
-use super::{Stage, connect, declare};
+use super::{Stage, explain, open};
 use crate::config::RabbitMq;
 use crate::retry::Backoff;
 use crate::telemetry::Readiness;
@@ -76,16 +77,14 @@ async fn keep(
 ) {
     let mut backoff = Backoff::for_services();
     while !stop.is_cancelled() {
-        let opened = async {
-            let connection = connect(&config, &name).await?;
-            let channel = declare(&connection, &config, stage).await?;
-            lapin::Result::Ok(Open { connection, channel })
-        };
-        match opened.await {
-            Ok(open) => {
+        let Some(opened) = stop.run_until_cancelled(open(&config, &name, stage)).await else { return };
+        match opened {
+            Ok((connection, channel)) => {
                 tracing::info!(name, "connected to rabbitmq");
                 backoff = Backoff::for_services();
-                let open = Arc::new(open);
+                let open = Arc::new(Open { connection, channel });
+                // Whoever gave a connection up meant an earlier one.
+                let _earlier = suspect.notified().now_or_never();
                 sender.send_replace(Some(Arc::clone(&open)));
                 watch_over(&open, &readiness, &suspect, &stop).await;
                 sender.send_replace(None);
@@ -93,7 +92,7 @@ async fn keep(
                 let _closing =
                     tokio::time::timeout(Duration::from_secs(1), open.connection.close(200, "bye".into())).await;
             }
-            Err(error) => tracing::warn!(%error, name, "cannot connect to rabbitmq; trying again"),
+            Err(error) => tracing::warn!(error = explain(&error), name, "cannot use rabbitmq; trying again"),
         }
         if backoff.pause(&stop).await.is_err() {
             return;

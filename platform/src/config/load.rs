@@ -46,9 +46,10 @@ pub fn parse(name: &str, text: &str, variables: &BTreeMap<String, String>) -> Re
         }
         set_from_environment(&mut table, variable, &key.to_ascii_lowercase(), value)?;
     }
-    let config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| {
-        let place = locate(text, e.message());
-        ConfigError::Invalid(format!("{name}{place}: {}", e.message()))
+    let config: Config = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let (path, message) = (error.path().to_string(), without_value(error.inner().message()));
+        let place = locate(text, &message, &path);
+        ConfigError::Invalid(format!("{name}{place}: {path}: {message}"))
     })?;
     config.check()?;
     Ok(config)
@@ -67,9 +68,20 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
 }
 
-/// A type error names its field in backticks or not at all; the line helps where the key can be found.
-fn locate(text: &str, message: &str) -> String {
-    let field = message.split('`').nth(1).unwrap_or_default();
+/// What was found instead of what is expected may be a secret.
+fn without_value(message: &str) -> String {
+    let found = ["invalid type", "invalid value"].into_iter().find(|what| message.starts_with(what));
+    match (found, message.split_once(", expected ")) {
+        (Some(what), Some((_, expected))) => format!("{what}, expected {}", expected.trim_end()),
+        _ => message.trim_end().to_owned(),
+    }
+}
+
+/// An unknown field is named in backticks, any other is the last of the path; the line helps where the key can be found.
+fn locate(text: &str, message: &str, path: &str) -> String {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let last = last.split('[').next().unwrap_or_default();
+    let field = message.split('`').nth(1).unwrap_or(last);
     let line = text.lines().position(|line| !field.is_empty() && line.trim_start().starts_with(field));
     line.map_or_else(String::new, |line| format!(":{}", line + 1))
 }

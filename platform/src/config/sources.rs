@@ -104,6 +104,9 @@ impl SourceConfig {
         if let Some(region) = self.account_regions.values().chain([&self.region]).find(|r| !regions.contains(r)) {
             return fail(format!("region {region:?} is not in regions"));
         }
+        if !(0..=86_400).contains(&self.tolerance_seconds) {
+            return fail("tolerance_seconds must be from 0 to 86400".into());
+        }
         if self.rate_per_second == 0 || self.burst == 0 {
             return fail("rate_per_second and burst must be 1 or more".into());
         }

@@ -55,3 +55,31 @@ fn secrets_are_redacted_in_every_output() {
     assert!(!config.to_toml().unwrap().contains("hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+#[test]
+fn a_secret_in_the_wrong_place_is_never_told() {
+    let source = "[sources.a]\nprovider = \"stripe\"\nregion = \"eu\"\n";
+    for secrets in ["secrets = [\"hunter2\"]", "secrets = \"hunter2\"", "secrets = [{ value = 12345 }]"] {
+        let message = error(&format!("{source}{secrets}"), &[]);
+        assert!(!message.contains("hunter2") && !message.contains("12345"), "{message}");
+        assert!(message.starts_with("tollgate.toml:4: sources.a.secrets"), "{message}");
+    }
+    let message = error("[rabbitmq]\nurl = \"hunter2\"", &[]);
+    assert!(message.contains("rabbitmq.url") && !message.contains("hunter2"), "{message}");
+}
+
+#[test]
+fn what_could_never_work_is_refused() {
+    for (text, named) in [
+        ("regions = [\"eu\", \"\"]", "regions"),
+        ("[rabbitmq]\nqueue_prefix = \"\"", "queue_prefix"),
+        ("[rabbitmq]\ngroup_size = -1", "rabbitmq.group_size"),
+        ("[postgres]\nurl = \"postgres://host:port/db\"", "postgres.url"),
+        ("[cassandra]\nnodes = []", "cassandra.nodes"),
+        ("[ingest]\nheader_timeout_ms = 0", "header_timeout_ms"),
+        ("[ingest]\nlisten = \"localhost:8080\"", "ingest.listen"),
+    ] {
+        let message = error(text, &[]);
+        assert!(message.contains(named), "{text}: {message}");
+    }
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use domain::Currency;
+use domain::frame::Record;
 use domain::money::decimal_text;
 use platform::config::Config;
 use sqlx::postgres::PgRow;
@@ -31,7 +32,7 @@ pub enum Breaks {
         #[command(flatten)]
         subject: Subject,
         /// Why it is all right
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         note: String,
     },
 }
@@ -90,6 +91,7 @@ const COLUMNS: [&str; 13] = [
 impl Breaks {
     pub(super) async fn run(self, config: &Config) -> Outcome {
         let pool = platform::postgres::pool(&config.postgres, Duration::from_secs(5))?;
+        platform::postgres::reach(&pool).await?;
         match self {
             Self::List(list) => list.run(&pool).await,
             Self::Show(subject) => subject.show(&pool).await,
@@ -203,6 +205,29 @@ impl Subject {
         .bind(fields[3].as_deref())
         .fetch_all(pool)
         .await?;
+        let parked = sqlx::query(
+            "SELECT record, to_char(parked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM parked_events \
+             WHERE coalesce(order_ref, payment_id::text) = $1 ORDER BY parked_at LIMIT 100",
+        )
+        .bind(&self.subject)
+        .fetch_all(pool)
+        .await?;
+        for row in &parked {
+            if let Ok(Record::Event(event)) = Record::decode(row.try_get(0)?) {
+                let amount = event.amount.map(|money| {
+                    format!(" {} {}", decimal_text(money.minor, money.currency.exponent()), money.currency.as_str())
+                });
+                println!(
+                    "waits        {} {} of {}{}, event {}, since {}",
+                    event.provider,
+                    event.kind.as_str().replace('_', " "),
+                    event.provider_payment_id,
+                    amount.unwrap_or_default(),
+                    event.provider_event_id,
+                    row.try_get::<&str, _>(1)?
+                );
+            }
+        }
         for row in &payments {
             let currency: Option<&str> = row.try_get(4)?;
             let digits = currency.and_then(|code| Currency::parse(code).ok()).map_or(2, |currency| currency.exponent());
@@ -224,7 +249,7 @@ impl Subject {
 
     async fn resolve(self, pool: &PgPool, note: &str) -> Outcome {
         let resolved =
-            sqlx::query("UPDATE breaks SET resolved_at = now(), resolution = $3 WHERE kind = $1 AND subject = $2")
+            sqlx::query("UPDATE breaks SET resolved_at = now(), resolution = concat_ws(E'\\n', resolution, $3) WHERE kind = $1 AND subject = $2")
                 .bind(&self.kind)
                 .bind(&self.subject)
                 .bind(note)

@@ -47,6 +47,17 @@ fn day_of(date: Date) -> i32 {
     date.since(epoch).map_or(0, |span| span.get_days())
 }
 
+/// Reads a day of the command line.
+fn parse_day(text: &str) -> Result<Date, String> {
+    text.parse().map_err(|_| "a day is written YYYY-MM-DD, like 2026-11-24".to_owned())
+}
+
+/// Says plainly if Postgres cannot be reached.
+async fn reach_postgres(config: &Config) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let pool = platform::postgres::pool(&config.postgres, Duration::from_secs(5))?;
+    Ok(platform::postgres::reach(&pool).await?)
+}
+
 /// Checks a region against the configuration.
 fn check_region(config: &Config, region: &str) -> Result<(), String> {
     match config.regions.iter().any(|known| known == region) {

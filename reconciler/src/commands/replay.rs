@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use platform::config::Config;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Progress, check_region, day_of};
+use super::{Outcome, Progress, check_region, day_of, parse_day};
 use crate::archive::Archive;
 use crate::replay::{Window, replay};
 
@@ -26,10 +26,10 @@ pub struct Replay {
     #[arg(long)]
     region: String,
     /// First UTC day
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_day)]
     from: Date,
     /// Last UTC day
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_day)]
     to: Date,
     /// Only the payments of this order
     #[arg(long, value_name = "REFERENCE")]
@@ -48,6 +48,7 @@ impl Replay {
         if self.to < self.from {
             return Err(format!("--to {} is before --from {}", self.to, self.from).into());
         }
+        super::reach_postgres(config).await?;
         let handler = crate::open(config, stop).await?;
         let archive = Archive::new(&handler.session, &config.cassandra).await?;
         let window = Window {
@@ -69,8 +70,10 @@ impl Replay {
         println!("{} events read, {} a second", replayed.events, shown.rate(replayed.events));
         let verb = if self.dry_run { "would be" } else { "were" };
         let (news, mended, parked, orders) = (replayed.news, replayed.mended, replayed.parked, replayed.orders);
-        println!("{news} {verb} new, {parked} {verb} parked, {orders} times an order {verb} changed");
-        println!("{mended} known payments {verb} written anew");
+        println!("  {verb} new            {news} events");
+        println!("  {verb} parked         {parked} events");
+        println!("  {verb} changed        {orders} orders");
+        println!("  {verb} written anew   {mended} known payments");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use platform::config::Config;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Progress, check_region, day_of};
+use super::{Outcome, Progress, check_region, day_of, parse_day};
 use crate::archive::Archive;
 use crate::sweep::{Sweeper, Tally, Unit, Units};
 
@@ -28,7 +28,7 @@ pub struct Sweep {
     #[arg(long)]
     region: String,
     /// UTC day of the events
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_day)]
     day: Date,
     /// Only show what it would do
     #[arg(long)]
@@ -46,6 +46,7 @@ impl Sweep {
         check_region(config, &self.region)?;
         let mut config = config.clone();
         config.sweep.rows_per_second = self.rows_per_second.unwrap_or(config.sweep.rows_per_second);
+        super::reach_postgres(&config).await?;
         let handler = crate::open(&config, stop.clone()).await?;
         let archive = Arc::new(Archive::new(&handler.session, &config.cassandra).await?);
         let units = Units::new(handler.books.pool.clone());
@@ -122,6 +123,10 @@ impl Sweep {
             true => ("would be opened", "would be mended"),
             false => ("opened", "mended"),
         };
+        if tally.events + tally.payments == 0 {
+            println!("neither database has anything of {} on {}", self.region, self.day);
+            return Ok(());
+        }
         println!("{} {}: {} events, {rate} a second, {} payments", self.region, self.day, tally.events, tally.payments);
         println!(
             "  {healed:16} {} events, {} rows of payments, {} orders, {} rows of the shop's view",
