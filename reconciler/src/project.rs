@@ -25,7 +25,11 @@ use crate::plan::PaymentRow;
 /// it is the number of batches that gives the speed, and their density that saves the cost. As many as Cassandra has
 /// threads for requests (`native_transport_max_threads`).
 const BATCHES: usize = 128;
-/// Rows of one batch.
+/// So many at least where there are rows for them: a few rows are written at once, not one after another.
+const BATCHES_MIN: usize = 32;
+/// Rows of one batch, of which each costs less than in smaller ones.
+const BATCH_ROWS_DENSE: usize = 16;
+/// Rows of one batch that are not too long on their way.
 const BATCH_ROWS_MAX: usize = 100;
 
 /// The table `payments` in Cassandra.
@@ -86,7 +90,8 @@ impl Projection {
     ) -> Result<(), Stopped> {
         let groups = self.by_replica(session, payments);
         let mut writes = FuturesUnordered::new();
-        let batch_rows = payments.len().div_ceil(BATCHES).clamp(1, BATCH_ROWS_MAX);
+        let dense = payments.len().div_ceil(BATCHES_MIN).min(BATCH_ROWS_DENSE);
+        let batch_rows = payments.len().div_ceil(BATCHES).max(dense).clamp(1, BATCH_ROWS_MAX);
         for rows in groups.iter().flat_map(|group| group.chunks(batch_rows)) {
             writes.push(self.write_batch(session, rows, give_up));
         }
