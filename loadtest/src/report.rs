@@ -131,7 +131,9 @@ impl fmt::Display for Report {
         if let Some(efficiency) = self.efficiency {
             writeln!(f, "efficiency {:.0} % (raw costs over measured cost)", efficiency * 100.0)?;
         }
-        writeln!(f, "looked at  {}", self.looked_at())?;
+        for (index, (name, count)) in self.audit.looked_at.iter().enumerate() {
+            writeln!(f, "{:<10} {count:>9} {name}", if index == 0 { "looked at" } else { "" })?;
+        }
         if self.clean {
             return writeln!(f, "audit      clean");
         }
@@ -140,12 +142,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
-    fn looked_at(&self) -> String {
-        let parts = self.audit.looked_at.iter().map(|(name, count)| format!("{count} {name}"));
-        parts.collect::<Vec<_>>().join(", ")
-    }
-}
+impl Report {}
 
 impl fmt::Display for Bill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -41,6 +41,7 @@ use crate::orders::{OrdersError, OrdersTable};
 use crate::project::Projection;
 use crate::sweep::Sweeper;
 
+pub use breaks::KINDS as BREAK_KINDS;
 pub use commands::Command;
 
 /// Why the reconciler cannot run.

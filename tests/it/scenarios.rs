@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use domain::fold::OrderStatus;
 use domain::money::{decimal_text, parse_decimal};
 use domain::{Currency, ids};
 use hmac::{Hmac, KeyInit, Mac};
@@ -341,6 +342,23 @@ impl Story {
     }
 }
 
+fn every_state_and_break_has_a_scenario(file: &File) -> Result<()> {
+    let steps = || file.scenario.iter().flat_map(|scenario| &scenario.step);
+    for status in OrderStatus::ALL {
+        let shown = steps().flat_map(|step| &step.expect).any(|order| order.split(' ').nth(1) == Some(status.as_str()));
+        ensure!(shown, "no scenario has an order that is {}", status.as_str());
+    }
+    for status in ["pending", "authorized", "captured", "failed", "cancelled", "expired"] {
+        let shown = steps().flat_map(|step| &step.payments).any(|payment| payment.ends_with(&format!(" {status}")));
+        ensure!(shown, "no scenario has a payment that is {status}");
+    }
+    for kind in reconciler::BREAK_KINDS {
+        let shown = steps().flat_map(|step| &step.breaks).any(|found| found.starts_with(&format!("{kind} of ")));
+        ensure!(shown, "no scenario has a break {kind}");
+    }
+    Ok(())
+}
+
 /// Sweeps every region and day that the scenarios have events of.
 fn sweep(setup: &Setup, base_ms: i64) -> Result<()> {
     for region in ["eu", "us"] {
@@ -369,6 +387,7 @@ async fn every_scenario_comes_out_as_written() -> Result<()> {
     let pool = world.postgres.clone();
 
     let file: File = toml::from_str(include_str!("../scenarios.toml"))?;
+    every_state_and_break_has_a_scenario(&file)?;
     // Whole seconds, as some providers count.
     let base_ms = (platform::clock::now_ms() - HOUR_MS) / 1000 * 1000;
     let mut all: Vec<Story> = (1..)

@@ -127,14 +127,28 @@ impl<'de: 'a, 'a> Deserialize<'de> for Metadata<'a> {
     }
 }
 
-/// Parses JSON; the error says where it broke and nothing of what stood there.
+/// How the expectations begin that are told as they stand; they are the modules' own words.
+pub const EXPECTED: &str = "expected ";
+
+/// Parses JSON; the error says what is missing or expected and where, and nothing of what stood there.
 pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Misunderstood> {
     serde_json::from_slice(bytes).map_err(|error| {
+        let text = error.to_string();
+        let told = text.split(" at line ").next().unwrap_or_default();
         let what = match error.classify() {
+            // Both name only what this code expects.
+            serde_json::error::Category::Data if told.starts_with("missing field") || told.starts_with(EXPECTED) => {
+                told
+            }
             serde_json::error::Category::Data => "unexpected JSON value",
             _ => "broken JSON",
         };
-        format!("{what} at line {} column {}", error.line(), error.column()).into()
+        match error.line() {
+            // Behind a value that was read to its end first.
+            0 => what.to_owned(),
+            line => format!("{what} at line {line} column {}", error.column()),
+        }
+        .into()
     })
 }
 

@@ -98,7 +98,7 @@ struct Data<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected amount to be an integer of minor units or a decimal text")]
 enum Amount<'a> {
     Minor(i64),
     #[serde(borrow)]

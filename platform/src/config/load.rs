@@ -11,7 +11,7 @@ use super::{Config, ConfigError, DEFAULTS};
 /// Variables with this prefix override keys: `TOLLGATE_POSTGRES_URL` is `postgres.url`.
 const ENV_PREFIX: &str = "TOLLGATE_";
 /// Variables of the tools around the programs, which name no key.
-const ENV_OTHER: [&str; 4] = ["CONFIG", "STACK_", "PROMETHEUS_", "TEST_"];
+const ENV_OTHER: [&str; 3] = ["CONFIG", "STACK_", "PROMETHEUS_"];
 
 /// Loads the effective configuration: defaults, `file` if given, and the process's environment.
 ///
@@ -77,12 +77,11 @@ fn without_value(message: &str) -> String {
     }
 }
 
-/// An unknown field is named in backticks, any other is the last of the path; the line helps where the key can be found.
+/// An unknown field is named in backticks, any other by the path; the line helps where the key can be found.
 fn locate(text: &str, message: &str, path: &str) -> String {
-    let last = path.rsplit('.').next().unwrap_or_default();
-    let last = last.split('[').next().unwrap_or_default();
-    let field = message.split('`').nth(1).unwrap_or(last);
-    let line = text.lines().position(|line| !field.is_empty() && line.trim_start().starts_with(field));
+    let keys = path.rsplit('.').map(|key| key.split('[').next().unwrap_or_default());
+    let line_of = |key: &str| text.lines().position(|line| !key.is_empty() && line.trim_start().starts_with(key));
+    let line = message.split('`').nth(1).into_iter().chain(keys).find_map(line_of);
     line.map_or_else(String::new, |line| format!(":{}", line + 1))
 }
 
