@@ -7,7 +7,7 @@ use domain::frame::{Frame, Record};
 use futures_util::future::try_join_all;
 use it::{Answer, Running, event_body, own_config, post, send, services_up, signed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{World, ready};
 
@@ -222,6 +222,67 @@ async fn connections_that_say_nothing_useful_give_their_place_back() -> Result<(
         let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "still open after {:?}", String::from_utf8_lossy(opening));
     }
+    running.stop().await?;
+    world.clean().await
+}
+
+/// A connection from another of this machine's loopback addresses: another client.
+async fn connect_from(client: &str, address: std::net::SocketAddr) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(format!("{client}:0").parse()?)?;
+    Ok(socket.connect(address).await?)
+}
+
+/// A signed webhook whose body follows its header after a moment; the status of its answer.
+async fn post_slowly(client: &str, address: std::net::SocketAddr, id: &str) -> Result<String> {
+    let body = event_body("payment.captured", id, Some("A"), 1, "c");
+    let mut head = format!("POST /webhooks/shop HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", body.len());
+    signed(id, &body).iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+    let mut stream = connect_from(client, address).await?;
+    stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).await?;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stream.write_all(&body).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_bodies_of_one_client_leave_others_alone() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = gateway("slow_bodies", "[ingest]\nin_flight_max = 16").await?;
+    let address = world.config.ingest.listen;
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        let mut stream = connect_from("127.0.0.1", address).await?;
+        let head =
+            "POST /webhooks/shop HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
+        stream.write_all(head.as_bytes()).await?;
+        held.push(stream);
+    }
+    for number in 0..10 {
+        assert_eq!(post_slowly("127.0.0.2", address, &format!("m{number}")).await?, "200");
+    }
+    drop(held);
+    running.stop().await?;
+    world.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forgers_are_shut_out_and_take_nothing_from_the_source() -> Result<()> {
+    let _services = services_up().await;
+    let limits = "[ingest]\nunverified_rate_per_second = 1\nunverified_burst = 5";
+    let (world, running) = gateway("forgers", limits).await?;
+    let address = world.config.ingest.listen;
+    let body = event_body("payment.captured", "pay", Some("A"), 1, "c");
+    let forged = [("content-type", "application/json"), ("webhook-id", "m"), ("webhook-timestamp", "1")];
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        answers.push(send(address, "POST", "/webhooks/shop", &forged, &body).await?.status);
+    }
+    assert_eq!(answers[..6], [401; 6], "{answers:?}");
+    assert!(answers[6..].contains(&429), "{answers:?}");
+    assert_eq!(post_slowly("127.0.0.2", address, "honest").await?, "200");
     running.stop().await?;
     world.clean().await
 }
