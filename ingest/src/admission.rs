@@ -1,7 +1,6 @@
 //! Who may come in now: rates a source and a client address. Nothing waits here; what is over a limit is told so.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
-use platform::http::network;
+use platform::shares::{Share, Shares, network};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -103,45 +102,17 @@ impl Forgers {
 /// keeps others out.
 pub struct SlowBodies {
     places: Semaphore,
-    share_max: usize,
-    shares: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A place among the slow, given back when dropped.
-pub struct SlowBody<'s> {
-    all: &'s SlowBodies,
-    client: IpAddr,
-    _place: SemaphorePermit<'s>,
+    shares: Shares,
 }
 
 impl SlowBodies {
     pub fn new(places: usize) -> Self {
-        Self { places: Semaphore::new(places), share_max: (places / 8).max(1), shares: Mutex::default() }
+        Self { places: Semaphore::new(places), shares: Shares::of((places / 8).max(1)) }
     }
 
-    /// A place, if there is one and the client has not had its share.
-    pub fn enter(&self, client: IpAddr) -> Option<SlowBody<'_>> {
-        let client = network(client);
-        let place = self.places.try_acquire().ok()?;
-        let mut shares = lock(&self.shares);
-        let share = shares.entry(client).or_default();
-        if *share >= self.share_max {
-            return None;
-        }
-        *share += 1;
-        Some(SlowBody { all: self, client, _place: place })
-    }
-}
-
-impl Drop for SlowBody<'_> {
-    fn drop(&mut self) {
-        let mut shares = lock(&self.all.shares);
-        if let Entry::Occupied(mut share) = shares.entry(self.client) {
-            *share.get_mut() -= 1;
-            if *share.get() == 0 {
-                share.remove();
-            }
-        }
+    /// A place until dropped, if there is one and the client has not had its share.
+    pub fn enter(&self, client: IpAddr) -> Option<(SemaphorePermit<'_>, Share)> {
+        Some((self.places.try_acquire().ok()?, self.shares.take(client)?))
     }
 }
 
@@ -202,6 +173,5 @@ mod tests {
         assert!(slow.enter(other).is_some());
         drop(held);
         assert!(slow.enter(client).is_some());
-        assert!(lock(&slow.shares).is_empty());
     }
 }

@@ -142,8 +142,6 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {}
-
 impl fmt::Display for Bill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "CPU        µs a payment      seconds of {:.1} s", self.window_seconds)?;

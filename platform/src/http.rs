@@ -1,10 +1,8 @@
 //! Serving HTTP/1.1 and HTTP/2 with bounds: connections, header size and time, and a drain at the end.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
@@ -16,6 +14,8 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use crate::shares::Shares;
 
 /// Why a listener cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -63,52 +63,6 @@ impl Limits {
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
-
-/// The address by which a client is counted: an IPv6 client owns a whole /64.
-#[must_use]
-pub fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
-        v4 => v4,
-    }
-}
-
-/// The connections that each client holds.
-struct Clients {
-    connections_max: usize,
-    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-/// One connection of a client, until dropped.
-struct Held {
-    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    client: IpAddr,
-}
-
-impl Clients {
-    fn hold(&self, client: IpAddr) -> Option<Held> {
-        let client = network(client);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(client).or_default();
-        if *count >= self.connections_max {
-            return None;
-        }
-        *count += 1;
-        Some(Held { held: Arc::clone(&self.held), client })
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = held.entry(self.client) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
 
 /// What an HTTP/2 connection begins with (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -162,7 +116,7 @@ where
         .keep_alive_interval(Some(limits.header_timeout))
         .keep_alive_timeout(limits.header_timeout);
     let places = Arc::new(Semaphore::new(limits.connections_max));
-    let clients = Clients { connections_max: limits.client_connections_max, held: Arc::default() };
+    let clients = Shares::of(limits.client_connections_max);
     let graceful = GracefulShutdown::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
@@ -179,7 +133,7 @@ where
                 continue;
             }
         };
-        let Some(held) = clients.hold(peer.ip()) else { continue };
+        let Some(share) = clients.take(peer.ip()) else { continue };
         let _unsupported = stream.set_nodelay(true);
         let (builder, service, watcher) = (builder.clone(), make(peer), graceful.watcher());
         let stop = stop.clone();
@@ -192,36 +146,12 @@ where
                     tracing::debug!(error, "connection ended early");
                 }
             }
-            drop((place, held));
+            drop((place, share));
         });
     }
     drop(listener);
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(limits.drain_timeout) => tracing::warn!("requests were cut off at the end of the drain"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn an_ipv6_client_cannot_hop_within_its_network() {
-        assert_eq!(network("2001:db8::1".parse().unwrap()), network("2001:db8::ffff".parse().unwrap()));
-        assert_ne!(network("2001:db8::1".parse().unwrap()), network("2001:db8:0:1::1".parse().unwrap()));
-        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1".parse::<IpAddr>().unwrap());
-    }
-
-    #[test]
-    fn a_client_holds_no_more_than_its_share_of_connections() {
-        let clients = Clients { connections_max: 1, held: Arc::default() };
-        let (client, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = clients.hold(client);
-        assert!(first.is_some() && clients.hold(client).is_none() && clients.hold(other).is_some());
-        drop(first);
-        assert!(clients.hold(client).is_some());
-        assert!(clients.held.lock().unwrap().is_empty());
     }
 }

@@ -10,4 +10,5 @@ pub mod http;
 pub mod postgres;
 pub mod program;
 pub mod retry;
+pub mod shares;
 pub mod telemetry;

@@ -86,7 +86,7 @@ pub async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
 
 /// Applies parked events; in halves where a conflict or a refused value stops them all.
 async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bool, ApplyError> {
-    let mut applied = match handler.books.apply(events).await {
+    let applied = match handler.books.apply(events).await {
         Ok(applied) => applied,
         Err(ApplyError::Unavailable(error)) => return Err(ApplyError::Unavailable(error)),
         Err(error) if events.len() <= 1 => match (error, events.first()) {
@@ -102,8 +102,8 @@ async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bo
             return Ok(Box::pin(unpark(handler, second)).await? || first);
         }
     };
-    let merged = std::mem::take(&mut applied.merged);
-    let settled: Vec<_> = events.iter().zip(merged).filter(|(_, merged)| *merged).map(|(a, _)| &a.event).collect();
+    let merged = events.iter().zip(&applied.merged).filter(|(_, merged)| **merged);
+    let settled: Vec<_> = merged.map(|(arrived, _)| &arrived.event).collect();
     // The view first: as long as the events are parked, a crash in between only has them merged and written again.
     if settled.is_empty() || handler.finish(applied).await.is_err() {
         return Ok(false);

@@ -53,6 +53,13 @@ impl Shop {
         Ok(done.rows_affected())
     }
 
+    /// Orders `A-0`… of 10 EUR.
+    async fn insert_orders(&self, count: usize) -> Result<()> {
+        let orders = format!("SELECT 'A-' || n, 10, 'EUR' FROM generate_series(0, {count} - 1) n");
+        self.execute(&format!("INSERT INTO orders (reference, total, currency) {orders}")).await?;
+        Ok(())
+    }
+
     /// Rows of a query as text, one line each.
     async fn lines(&self, query: &str) -> Result<Vec<String>> {
         let query = format!("SELECT r::text FROM ({query}) AS r");
@@ -126,10 +133,7 @@ async fn every_difference_is_healed_or_reported() -> Result<()> {
     let _services = services_up().await;
     let shop = Shop::open("sweep", SWEEP_ALL).await?;
     let running = shop.reconciler().await?;
-    shop.execute(
-        "INSERT INTO orders (reference, total, currency) SELECT 'A-' || n, 10, 'EUR' FROM generate_series(0, 59) n",
-    )
-    .await?;
+    shop.insert_orders(60).await?;
     publish(&shop, &events(60)).await?;
     settled(&shop).await?;
     running.stop().await?;
@@ -218,10 +222,7 @@ async fn tables_that_were_dropped_are_built_again_from_cassandra() -> Result<()>
     let _services = services_up().await;
     let shop = Shop::open("replay", SWEEP_ALL).await?;
     let running = shop.reconciler().await?;
-    shop.execute(
-        "INSERT INTO orders (reference, total, currency) SELECT 'A-' || n, 10, 'EUR' FROM generate_series(0, 99) n",
-    )
-    .await?;
+    shop.insert_orders(100).await?;
     publish(&shop, &events(100)).await?;
     // Its order never comes.
     publish(&shop, &[record("w", "payment.captured", "pw", Some("B-1"), 1000, "c")]).await?;
@@ -344,10 +345,7 @@ async fn a_sweep_that_was_stopped_goes_on_where_it_was() -> Result<()> {
     let _services = services_up().await;
     let shop = Shop::open("resume", SWEEP_ALL).await?;
     let running = shop.reconciler().await?;
-    shop.execute(
-        "INSERT INTO orders (reference, total, currency) SELECT 'A-' || n, 10, 'EUR' FROM generate_series(0, 59) n",
-    )
-    .await?;
+    shop.insert_orders(60).await?;
     publish(&shop, &events(60)).await?;
     settled(&shop).await?;
     running.stop().await?;
