@@ -14,6 +14,7 @@ mod board;
 mod boards;
 mod grafana;
 mod panel;
+pub mod picture;
 mod promql;
 mod queries;
 mod render;

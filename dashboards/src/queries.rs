@@ -20,12 +20,17 @@ impl Query {
     /// scrapes of the slowest target) and sums over `range`; both are durations such as `1m`.
     #[must_use]
     pub fn filled(&self, rate_interval: &str, range: &str) -> String {
-        let mut filled = self.expression.replace("$__rate_interval", rate_interval).replace("$__range", range);
-        for variable in all().iter().flat_map(|board| &board.variables) {
-            filled = filled.replace(&format!("${}", variable.name), ".*");
-        }
-        filled
+        fill(&self.expression, rate_interval, range)
     }
+}
+
+/// [`Query::filled`] of any expression.
+pub(crate) fn fill(expression: &str, rate_interval: &str, range: &str) -> String {
+    let mut filled = expression.replace("$__rate_interval", rate_interval).replace("$__range", range);
+    for variable in all().iter().flat_map(|board| &board.variables) {
+        filled = filled.replace(&format!("${}", variable.name), ".*");
+    }
+    filled
 }
 
 /// Every question of every panel of every dashboard. The expressions of alerts are in `rules.yml`; a live Prometheus

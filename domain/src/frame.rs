@@ -3,19 +3,23 @@
 //!
 //! ```text
 //! frame  := "TGF" version:u8 staged_at_ms:i64 record*
-//! record := length:u32 tag:u8 body            (little-endian; length counts tag and body)
+//! record := length:u32 tag:u8 context? body   (little-endian; length counts what follows it)
 //! ```
+//!
+//! A tag with its highest bit set has a trace context of 24 bytes behind it: the event is traced.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::quarantine::Quarantined;
 use crate::wire::Reader;
-use crate::{DecodeError, PaymentEvent};
+use crate::{DecodeError, PaymentEvent, TraceContext};
 
 const MAGIC: [u8; 3] = *b"TGF";
 const VERSION: u8 = 1;
 const TAG_EVENT: u8 = 1;
 const TAG_QUARANTINED: u8 = 2;
+/// The bit of a tag that says that a trace context follows.
+const TRACED: u8 = 0x80;
 
 /// Bytes of a frame before its first record.
 pub const HEADER_BYTES: usize = 12;
@@ -54,12 +58,38 @@ impl<'a> Record<'a> {
         let mut reader = Reader::new(raw);
         let body = reader.blob()?;
         reader.finish()?;
-        match body.split_first().ok_or(DecodeError::Truncated)? {
-            (&TAG_EVENT, event) => PaymentEvent::decode(event).map(Record::Event),
-            (&TAG_QUARANTINED, body) => Quarantined::decode(body).map(Record::Quarantined),
+        let (tag, mut body) = body.split_first().ok_or(DecodeError::Truncated)?;
+        if tag & TRACED != 0 {
+            body = body.get(TraceContext::BYTES..).ok_or(DecodeError::Truncated)?;
+        }
+        match tag & !TRACED {
+            TAG_EVENT => PaymentEvent::decode(body).map(Record::Event),
+            TAG_QUARANTINED => Quarantined::decode(body).map(Record::Quarantined),
             _ => Err(DecodeError::Invalid("tag")),
         }
     }
+}
+
+/// A copy of a whole record that carries a trace context.
+#[must_use]
+pub fn traced(record: &[u8], context: TraceContext) -> Bytes {
+    let (length, rest) = record.split_first_chunk::<4>().unwrap_or((&[0; 4], record));
+    let (tag, body) = rest.split_first().unwrap_or((&0, rest));
+    let length = u32::from_le_bytes(*length).saturating_add(TraceContext::BYTES as u32);
+    let mut out = BytesMut::with_capacity(record.len() + TraceContext::BYTES);
+    out.put_u32_le(length);
+    out.put_u8(tag | TRACED);
+    out.put_slice(&context.to_bytes());
+    out.put_slice(body);
+    out.freeze()
+}
+
+/// The trace context of a raw record, if it carries one. One comparison where it does not.
+#[must_use]
+pub fn context(raw: &[u8]) -> Option<TraceContext> {
+    let behind_length = raw.get(4..)?;
+    let (tag, rest) = behind_length.split_first()?;
+    (tag & TRACED != 0).then(|| rest.first_chunk().copied().map(TraceContext::from_bytes))?
 }
 
 fn record(tag: u8, capacity: usize, body: impl FnOnce(&mut BytesMut)) -> Bytes {
@@ -169,6 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn a_traced_record_is_the_same_event_with_its_context() {
+        let event = event(Kind::Authorized, "evt_1", 1000, 500);
+        let plain = Record::event(&event);
+        let context_in = TraceContext { trace_id: [7; 16], span_id: [9; 8] };
+        let carried = traced(&plain, context_in);
+        let bytes = frame(&[plain.clone(), carried, plain]);
+        let frame = Frame::parse(&bytes).unwrap();
+        let contexts: Vec<_> = frame.records().map(context).collect();
+        assert_eq!(contexts, [None, Some(context_in), None]);
+        assert!(frame.records().all(|raw| Record::decode(raw).unwrap() == Record::Event(event.clone())));
+        let cut = &bytes[HEADER_BYTES..HEADER_BYTES + 20];
+        assert_eq!(context(&[&[16, 0, 0, 0, TAG_EVENT | TRACED], &cut[..11]].concat()), None);
+    }
+
+    #[test]
     fn a_poisoned_record_stays_alone() {
         let good = Record::event(&event(Kind::Authorized, "evt_1", 1000, 500));
         let mut poison = good.to_vec();
@@ -191,7 +236,7 @@ mod tests {
         fn no_bytes_panic_and_none_are_lost(tail in prop::collection::vec(any::<u8>(), 0..300)) {
             let bytes = frame(&[tail.clone().into()]);
             let parsed = Frame::parse(&bytes).unwrap();
-            parsed.records().for_each(|raw| { let _ = Record::decode(raw); });
+            parsed.records().for_each(|raw| { let _ = (Record::decode(raw), context(raw)); });
             prop_assert_eq!(parsed.records().map(<[u8]>::len).sum::<usize>(), tail.len());
             let _ = Frame::parse(&tail);
         }

@@ -12,8 +12,10 @@ pub mod partition;
 pub mod providers;
 pub mod quarantine;
 pub mod signature;
+pub mod trace;
 mod wire;
 
 pub use event::{ContentHash, Kind, PaymentEvent};
 pub use money::{Currency, Money};
+pub use trace::TraceContext;
 pub use wire::DecodeError;

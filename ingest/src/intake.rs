@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use domain::event::shard_of;
-use domain::frame::Record;
+use domain::frame::{Record, traced};
 use domain::providers::{Challenge, Delivery, Item};
 use domain::quarantine::Quarantined;
 use domain::signature::Refusal;
@@ -19,14 +19,16 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use hyper::{Method, Request, Response};
 use metrics::Gauge;
 use platform::amqp::{Link, PublishError};
-use platform::clock::now_ms;
+use platform::clock::{now_ms, now_us};
 use platform::config::{Config, ConfiguredSource};
+use platform::trace::{Tracer, wall_us};
 use tokio::sync::Semaphore;
 
 use crate::admission::{ClientLimits, Forgers, SlowBodies, SourceLimit};
 use crate::answer::{Outcome, accepted, challenged, problem};
 use crate::metrics::{SourceMetrics, in_flight};
 use crate::publisher::Publisher;
+use crate::traces::Traces;
 
 /// Everything that requests share.
 pub struct Gateway {
@@ -38,6 +40,7 @@ pub struct Gateway {
     places: Semaphore,
     in_flight: Gauge,
     publisher: Publisher,
+    traces: Traces,
     shards: u16,
     body_bytes_max: usize,
     request_timeout: Duration,
@@ -59,7 +62,7 @@ impl From<Outcome> for Rejection {
 }
 
 impl Gateway {
-    pub fn new(config: &Config, sources: Vec<ConfiguredSource>, link: Link) -> Self {
+    pub fn new(config: &Config, sources: Vec<ConfiguredSource>, link: Link, tracer: Tracer) -> Self {
         let endpoint = |source: ConfiguredSource| {
             let name = source.source.name.clone();
             let limit = SourceLimit::new(source.rate_per_second, source.burst);
@@ -74,6 +77,7 @@ impl Gateway {
             places: Semaphore::new(config.ingest.in_flight_max),
             in_flight: in_flight(),
             publisher: Publisher::new(&config.rabbitmq, &link),
+            traces: Traces::new(tracer, config.trace.per_second),
             shards: config.rabbitmq.shards,
             body_bytes_max: config.ingest.body_bytes_max,
             request_timeout: Duration::from_millis(config.ingest.request_timeout_ms),
@@ -97,7 +101,7 @@ impl Gateway {
         if let (&Method::GET, Some(challenge)) = (request.method(), endpoint.source.provider.challenge) {
             return self.answer(endpoint, client, challenge, request.uri().query().unwrap_or_default());
         }
-        match self.take(endpoint, client, request).await {
+        match self.take(endpoint, client, request, started).await {
             Ok(()) => {
                 endpoint.metrics.count(Outcome::Accepted);
                 endpoint.metrics.ack_seconds.record(started.elapsed());
@@ -127,7 +131,13 @@ impl Gateway {
     }
 
     /// Everything that costs nothing is refused first.
-    async fn take(&self, endpoint: &Endpoint, client: IpAddr, request: Request<Incoming>) -> Result<(), Rejection> {
+    async fn take(
+        &self,
+        endpoint: &Endpoint,
+        client: IpAddr,
+        request: Request<Incoming>,
+        started: Instant,
+    ) -> Result<(), Rejection> {
         if request.method() != Method::POST {
             return Err(Outcome::WrongMethod.into());
         }
@@ -142,7 +152,7 @@ impl Gateway {
             let (head, body) = request.into_parts();
             let body = self.read(client, body).await?;
             let _place = self.places.try_acquire().map_err(|_| Outcome::Overloaded)?;
-            self.accept(endpoint, client, &head.headers, &body).await
+            self.accept(endpoint, client, &head.headers, &body, started).await
         };
         match tokio::time::timeout(self.request_timeout, taken).await {
             Ok(outcome) => outcome,
@@ -178,12 +188,14 @@ impl Gateway {
         client: IpAddr,
         headers: &HeaderMap,
         body: &[u8],
+        started: Instant,
     ) -> Result<(), Rejection> {
         if body.is_empty() {
             return Err(Outcome::Malformed.into());
         }
         let ConfiguredSource { provider, source, secrets, .. } = &endpoint.source;
-        let received_at_ms = now_ms();
+        let received_at_us = now_us();
+        let received_at_ms = received_at_us / 1000;
         let delivery = Delivery { headers, body };
         (provider.authenticate)(&delivery, source, secrets, received_at_ms.div_euclid(1000)).map_err(|refusal| {
             endpoint.metrics.refuse(refusal);
@@ -195,6 +207,8 @@ impl Gateway {
         })?;
         // Behind the signature: what forgers send takes nothing from the source's rate.
         endpoint.limit.admit().map_err(|seconds| Rejection(Outcome::RateLimited, seconds))?;
+        let mut trace = self.traces.begin(&endpoint.source, headers, started, wall_us(received_at_us));
+        let context = trace.as_ref().map(|trace| trace.context);
         let mut counts = Counts::default();
         let mut publishes = Vec::with_capacity(1);
         for item in (provider.normalise)(&delivery, source, received_at_ms) {
@@ -209,7 +223,8 @@ impl Gateway {
                 }
                 Item::Quarantine { reason, body } => {
                     counts.quarantined += 1;
-                    tracing::warn!(source = source.name, %reason, "quarantined");
+                    let trace_id = context.map(tracing::field::display);
+                    tracing::warn!(source = source.name, %reason, trace_id, "quarantined");
                     let quarantined = Quarantined {
                         source: source.name.as_str().into(),
                         region: source.region.as_str().into(),
@@ -221,9 +236,19 @@ impl Gateway {
                     (shard_of(quarantined.id(), self.shards), Record::quarantined(&quarantined))
                 }
             };
+            let record = match context {
+                Some(context) => traced(&record, context),
+                None => record,
+            };
             publishes.push(self.publisher.publish(shard, record));
         }
-        self.publish_all(publishes).await.map_err(|_| Outcome::Unavailable)?;
+        let publishing = context.map(|_| SystemTime::now());
+        let published = self.publish_all(publishes).await;
+        if let (Some(trace), Some(since)) = (&mut trace, publishing) {
+            trace.published(since, published.err().map(PublishError::as_str));
+            tracing::info!(trace_id = %trace.context, source = source.name, durable = published.is_ok(), "traced");
+        }
+        published.map_err(|_| Outcome::Unavailable)?;
         endpoint.metrics.accepted.increment(counts.accepted);
         endpoint.metrics.no_change.increment(counts.no_change);
         endpoint.metrics.quarantined.increment(counts.quarantined);

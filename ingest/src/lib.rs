@@ -6,6 +6,7 @@ mod answer;
 mod intake;
 mod metrics;
 mod publisher;
+mod traces;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use platform::amqp::{Link, Stage};
 use platform::config::{Config, ConfigError};
 use platform::http::{self, Limits, ServeError};
 use platform::telemetry::{self, Readiness};
+use platform::trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Gateway;
@@ -40,6 +42,7 @@ pub async fn run(config: Config, folder: &Path, stop: CancellationToken) -> Resu
     if sources.is_empty() {
         tracing::warn!("no sources are configured: every webhook is answered with 404");
     }
+    let tracer = Tracer::open(&config.trace, "ingest")?;
     let readiness = Readiness::of(&["rabbitmq"]);
     telemetry::serve_internal(config.ingest.internal_listen, readiness.clone(), stop.clone()).await?;
     let listener = http::bind(config.ingest.listen).await?;
@@ -59,7 +62,7 @@ pub async fn run(config: Config, folder: &Path, stop: CancellationToken) -> Resu
         header_timeout: Duration::from_millis(config.ingest.header_timeout_ms),
         drain_timeout: Duration::from_millis(config.ingest.drain_timeout_ms),
     };
-    let gateway = Arc::new(Gateway::new(&config, sources, link));
+    let gateway = Arc::new(Gateway::new(&config, sources, link, tracer.clone()));
     tokio::spawn(admission::sweep(Arc::clone(&gateway), stop.clone()));
     let serve = http::serve(
         listener,
@@ -75,5 +78,6 @@ pub async fn run(config: Config, folder: &Path, stop: CancellationToken) -> Resu
     );
     serve.await;
     link_stop.cancel();
+    tracer.close().await;
     Ok(())
 }

@@ -20,6 +20,7 @@ mod results;
 mod run;
 mod schedule;
 mod seeded;
+mod traces;
 
 pub use audit::{Audit, AuditError, Findings};
 pub use client::{Latency, Totals};
@@ -27,3 +28,4 @@ pub use cpu::{Bill, Line, Meter, Place};
 pub use options::{Mix, Options};
 pub use report::{LoadShape, Machine, Report};
 pub use run::{LoadError, run};
+pub use traces::{SlowStage, SlowTrace, StageTimes, Traces};

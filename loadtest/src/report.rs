@@ -8,6 +8,7 @@ use crate::audit::Audit;
 use crate::client::{Latency, Totals};
 use crate::cpu::Bill;
 use crate::limits::Limits;
+use crate::traces::Traces;
 
 /// The outcome of one load test.
 #[derive(Debug, Clone, Serialize)]
@@ -46,6 +47,8 @@ pub struct Report {
     pub audit: Audit,
     /// CPU from the start of the measured load until drained.
     pub cpu: Bill,
+    /// Where traced events spent their time, if the load test was the programs' collector.
+    pub traces: Option<Traces>,
     /// Raw costs of the steps on the same services, if asked for.
     pub limits: Option<Limits>,
     /// The raw costs' sum over the measured cost: 1 would be a pipeline that costs nothing itself.
@@ -125,6 +128,9 @@ impl fmt::Display for Report {
             None => writeln!(f, "drained    not in time")?,
         }
         write!(f, "{}", self.cpu)?;
+        if let Some(traces) = &self.traces {
+            write!(f, "{traces}")?;
+        }
         if let Some(limits) = &self.limits {
             write!(f, "{limits}")?;
         }

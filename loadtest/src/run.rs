@@ -21,6 +21,7 @@ use crate::payload::Kits;
 use crate::report::Report;
 use crate::results::{Results, judge};
 use crate::schedule::{Schedule, Shape};
+use crate::traces::Collector;
 use crate::{orders, progress};
 
 /// Once drained, what is still missing may take this long: parked events, late orders, the shop's view.
@@ -89,6 +90,7 @@ pub async fn run(config: &Config, options: &Options, stop: CancellationToken) ->
         late_orders,
         stop,
     };
+    let collector = Collector::start(&config.trace).await;
     let sent = send(config, options, load).await?;
     let patience = Duration::from_secs(u64::from(options.drain_timeout));
     let drained = wait_until_drained(&pool, &run, Instant::now() + patience).await;
@@ -104,6 +106,9 @@ pub async fn run(config: &Config, options: &Options, stop: CancellationToken) ->
     let audit = audit(&scope).await?;
     let drained_after = drained.map(|at| at.saturating_duration_since(sent.schedule_end));
     let mut report = judge(options, &run, results, audit, bill, sent.lasted, drained_after);
+    if let Some(collector) = collector {
+        report.traces = Some(collector.finish().await);
+    }
     if options.limits {
         let program = std::env::current_exe()?;
         let limits = measure(config, &options.config_folder, &program, options.rate, LIMITS_SECONDS).await?;

@@ -57,6 +57,7 @@ pub struct ConfigArgs {
 pub struct Config {
     pub regions: Vec<String>,
     pub log: Log,
+    pub trace: Trace,
     pub rabbitmq: RabbitMq,
     pub cassandra: Cassandra,
     pub postgres: Postgres,
@@ -85,6 +86,15 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+}
+
+/// `[trace]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Trace {
+    pub endpoint: String,
+    pub per_second: u32,
 }
 
 /// `[rabbitmq]`
@@ -239,6 +249,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let fail = |message: String| Err(ConfigError::Relation(message));
         let positive = [
+            ("trace.per_second", self.trace.per_second as usize),
             ("rabbitmq.shards", usize::from(self.rabbitmq.shards)),
             ("rabbitmq.group_size", usize::from(self.rabbitmq.group_size)),
             ("rabbitmq.publishes_in_flight_max", self.rabbitmq.publishes_in_flight_max),
@@ -338,6 +349,10 @@ impl Config {
         }
         if self.postgres.url.expose().parse::<sqlx::postgres::PgConnectOptions>().is_err() {
             return fail("postgres.url must be like postgres://user:password@host:5432/database");
+        }
+        let endpoint = &self.trace.endpoint;
+        if !endpoint.is_empty() && !endpoint.starts_with("http://") {
+            return fail("trace.endpoint must be a collector's OTLP address like http://127.0.0.1:4318, or empty");
         }
         if self.cassandra.nodes.is_empty() || self.cassandra.nodes.iter().any(|node| node.trim().is_empty()) {
             return fail("cassandra.nodes must name at least one node, like [\"host:9042\"]");

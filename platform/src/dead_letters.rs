@@ -89,7 +89,8 @@ impl DeadLetters {
         give_up: &CancellationToken,
     ) -> Result<(), Stopped> {
         let _place = places.acquire().await.map_err(|_| Stopped)?;
-        tracing::error!(queue, reason, "dead-lettered");
+        let trace_id = domain::frame::context(record).map(tracing::field::display);
+        tracing::error!(queue, reason, trace_id, "dead-lettered");
         // The same bytes are the same row, however often they come.
         let id = domain::ids::record_id("dead", record);
         let failed_at = CqlTimestamp(now_ms());

@@ -12,3 +12,4 @@ pub mod program;
 pub mod retry;
 pub mod shares;
 pub mod telemetry;
+pub mod trace;

@@ -37,7 +37,7 @@ pub fn init_logs(log: &Log) {
     };
 }
 
-/// Installs the process's metrics recorder, once.
+/// Installs the process's metrics recorder, once, unless there is one already.
 ///
 /// # Errors
 /// Only when bucket bounds are empty, which they are not.
@@ -47,10 +47,13 @@ pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
     if let Some(handle) = &*installed {
         return Ok(handle.clone());
     }
-    let handle = PrometheusBuilder::new()
+    let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_size".into()), &COUNTS)?
-        .install_recorder()?;
+        .build_recorder();
+    let handle = recorder.handle();
+    // Whoever runs a program inside of their own may have chosen another recorder.
+    let _chosen_already = metrics::set_global_recorder(recorder);
     describe_gauge!("tollgate_build_info", "1; the labels say what runs.");
     gauge!("tollgate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     describe_gauge!("tollgate_dependency_ready", "1 where the program can use what it depends on.");

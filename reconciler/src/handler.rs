@@ -1,13 +1,14 @@
 //! Settles a batch of stored frames: applied, parked or dead-lettered; then the shop's view.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use domain::frame::{Frame, Record};
+use domain::frame::{Frame, Record, context};
 use platform::amqp::{Batch, Handler};
 use platform::clock::{now_ms, seconds_between};
 use platform::dead_letters::DeadLetters;
 use platform::retry::{Backoff, Stopped};
+use platform::trace::{KeyValue, Span, SpanKind, Tracer, wall_us};
 use scylla::client::session::Session;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ pub struct ReconcileHandler {
     pub metrics: Arc<Metrics>,
     /// Told when events were parked: their order may have come meanwhile.
     pub parked: Arc<Notify>,
+    pub tracer: Tracer,
     pub give_up: CancellationToken,
 }
 
@@ -35,11 +37,22 @@ impl Handler for ReconcileHandler {
         let mut events = Vec::new();
         let mut dead = Vec::new();
         let mut oldest_ms = i64::MAX;
+        let started = SystemTime::now();
         for bytes in &batch.frames {
             match Frame::parse(bytes) {
                 Ok(frame) => {
                     oldest_ms = oldest_ms.min(frame.staged_at_ms);
                     for raw in frame.records() {
+                        if let Some(parent) = context(raw) {
+                            let staged_at = wall_us(frame.staged_at_ms * 1000);
+                            self.tracer.record(Span::of(
+                                parent,
+                                "reconcile queue",
+                                SpanKind::Consumer,
+                                staged_at,
+                                started,
+                            ));
+                        }
                         match Record::decode(raw) {
                             Ok(Record::Event(event)) => events.push(Arrived { event, raw }),
                             Ok(Record::Quarantined(_)) => dead.push((raw, "not a payment event".to_owned())),
@@ -75,11 +88,12 @@ impl ReconcileHandler {
                 continue;
             }
             let started = Instant::now();
+            let since = SystemTime::now();
             match self.books.apply(events).await {
                 Ok(applied) => {
                     self.metrics.transaction_seconds.record(started.elapsed());
                     self.metrics.transaction_size.record(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
-                    done.push(self.finish(applied).await?);
+                    done.push(self.finish(events, since, applied).await?);
                     backoff = Backoff::for_services();
                 }
                 Err(ApplyError::Unavailable(error)) => {
@@ -89,7 +103,7 @@ impl ReconcileHandler {
                 }
                 Err(ApplyError::Refused(error)) if events.len() == 1 => {
                     match self.books.apply_refused(&events[0]).await {
-                        Ok(applied) => done.push(self.finish(applied).await?),
+                        Ok(applied) => done.push(self.finish(events, since, applied).await?),
                         Err(ApplyError::Refused(_)) => {
                             let dead = [(events[0].raw, error.to_string())];
                             self.dead_letters.store_all(&self.session, origin, &dead, &self.give_up).await?;
@@ -112,8 +126,15 @@ impl ReconcileHandler {
         Ok(done)
     }
 
-    /// What follows a commit: counts, the shop's view, another look at what was parked.
-    pub async fn finish(&self, applied: Applied) -> Result<Applied, Stopped> {
+    /// What follows a commit: counts, the shop's view, another look at what was parked. The transaction of these `events`
+    /// began at `since`.
+    pub async fn finish(
+        &self,
+        events: &[Arrived<'_>],
+        since: SystemTime,
+        applied: Applied,
+    ) -> Result<Applied, Stopped> {
+        let committed = SystemTime::now();
         self.metrics.applied.increment(applied.merged.iter().filter(|merged| **merged).count() as u64);
         self.metrics.parked_total.increment(applied.parked);
         self.metrics.transitions.increment(applied.transitions as u64);
@@ -125,6 +146,28 @@ impl ReconcileHandler {
             projection.write(&self.session, &applied.payments, &self.give_up).await?;
             self.metrics.projection_seconds.record(started.elapsed());
         }
+        if self.tracer.is_on() {
+            self.trace(events, &applied, since, committed);
+        }
         Ok(applied)
+    }
+
+    /// Records the stages of those events that are traced.
+    fn trace(&self, events: &[Arrived<'_>], applied: &Applied, since: SystemTime, committed: SystemTime) {
+        for (arrived, merged) in events.iter().zip(&applied.merged) {
+            let Some(parent) = context(arrived.raw) else { continue };
+            let outcome = if *merged { "applied" } else { "parked" };
+            tracing::info!(trace_id = %parent, payment_id = %arrived.event.payment_id, outcome, "traced");
+            let attributes = vec![
+                KeyValue::new("tollgate.payment_id", arrived.event.payment_id.to_string()),
+                KeyValue::new("tollgate.kind", arrived.event.kind.as_str()),
+            ];
+            let name = if *merged { "apply" } else { "park" };
+            let transaction = Span::of(parent, name, SpanKind::Client, since, committed);
+            self.tracer.record(Span { attributes, ..transaction });
+            if *merged && self.projection.is_some() {
+                self.tracer.record(Span::of(parent, "view", SpanKind::Client, committed, SystemTime::now()));
+            }
+        }
     }
 }

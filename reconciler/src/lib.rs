@@ -28,6 +28,7 @@ use platform::http::ServeError;
 use platform::postgres;
 use platform::retry::{Backoff, give_up_after};
 use platform::telemetry::{self, Readiness};
+use platform::trace::Tracer;
 use scylla::client::session::Session;
 use sqlx::PgPool;
 use tokio::sync::Notify;
@@ -96,10 +97,12 @@ impl From<OrdersError> for ReconcilerError {
 /// When the configuration, the mapped tables or the internal listener cannot be used. Services that are away are waited
 /// for.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ReconcilerError> {
+    let tracer = Tracer::open(&config.trace, "reconciler")?;
     let readiness = Readiness::of(&["rabbitmq_consumer", "postgres", "cassandra"]);
     telemetry::serve_internal(config.reconciler.internal_listen, readiness.clone(), stop.clone()).await?;
     let give_up = give_up_after(&stop);
-    let Some((handler, archive)) = open_when_ready(&config, &stop, &give_up).await? else { return Ok(()) };
+    let Some((mut handler, archive)) = open_when_ready(&config, &stop, &give_up).await? else { return Ok(()) };
+    handler.tracer = tracer.clone();
     let pool = handler.books.pool.clone();
     tokio::spawn(watch(pool.clone(), Arc::clone(&handler.session), readiness.clone(), give_up.clone()));
     let mut beside = tokio::task::JoinSet::new();
@@ -118,6 +121,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Reconcil
     consume(&config.rabbitmq, subscription, handler, &readiness, &stop).await;
     let _ended = beside.join_all().await;
     give_up.cancel();
+    tracer.close().await;
     Ok(())
 }
 
@@ -169,6 +173,7 @@ async fn open(config: &Config, give_up: CancellationToken) -> Result<ReconcileHa
         projection,
         metrics: Arc::new(Metrics::new()),
         parked: Arc::new(Notify::new()),
+        tracer: Tracer::default(),
         give_up,
     })
 }

@@ -28,7 +28,12 @@ pub struct Programs {
 
 impl Programs {
     pub async fn start(name: &str) -> Result<Self> {
-        let setup = own_setup(name, "")?;
+        Self::start_with(name, "").await
+    }
+
+    /// With more lines in their configuration.
+    pub async fn start_with(name: &str, extra: &str) -> Result<Self> {
+        let setup = own_setup(name, extra)?;
         let file = std::env::temp_dir().join(format!("{}.toml", setup.config.rabbitmq.queue_prefix));
         std::fs::write(&file, &setup.text)?;
         let mut programs = Self { setup, file, running: BTreeMap::new() };
@@ -77,6 +82,11 @@ impl Programs {
         ensure!(signal != "TERM" || status.success(), "{program} did not end well: {status}");
         self.spawn(program)?;
         self.ready().await
+    }
+
+    /// What a program has logged since it was started last.
+    pub fn log(&self, program: &str) -> Result<String> {
+        Ok(std::fs::read_to_string(self.file.with_extension(format!("{program}.log")))?)
     }
 
     /// The most memory that a program has ever held, KiB.

@@ -9,5 +9,6 @@ mod reconciling;
 mod scenarios;
 mod support;
 mod sweeping;
+mod tracing;
 mod watching;
 mod writing;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use domain::frame::{Frame, Record};
+use domain::TraceContext;
+use domain::frame::{Frame, Record, context};
 use domain::quarantine::Quarantined;
 use platform::amqp::{Batch, Handler};
 use platform::clock::{now_ms, seconds_between};
 use platform::retry::Stopped;
+use platform::trace::{Span, SpanKind, Tracer, wall, wall_us};
 use tokio_util::sync::CancellationToken;
 
 use crate::forward::Forwarder;
@@ -20,6 +22,7 @@ pub struct WriteHandler {
     pub store: Arc<Store>,
     pub forwarder: Arc<Forwarder>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
     pub give_up: CancellationToken,
 }
 
@@ -30,6 +33,8 @@ struct Sorted<'a> {
     quarantined: Vec<Quarantined<'a>>,
     /// Raw bytes and reason.
     dead: Vec<(&'a [u8], String)>,
+    /// Contexts of those that are traced, and when their frame was staged.
+    traced: Vec<(TraceContext, i64)>,
     oldest_ms: Option<i64>,
 }
 
@@ -44,7 +49,10 @@ impl<'a> Sorted<'a> {
                 }
                 Ok(frame) => {
                     sorted.oldest_ms = Some(sorted.oldest_ms.map_or(frame.staged_at_ms, |t| t.min(frame.staged_at_ms)));
-                    frame.records().for_each(|raw| sorted.sort(raw));
+                    for raw in frame.records() {
+                        sorted.traced.extend(context(raw).map(|context| (context, frame.staged_at_ms)));
+                        sorted.sort(raw);
+                    }
                 }
                 Err(error) => sorted.dead.push((bytes, format!("not a frame: {error}"))),
             }
@@ -87,7 +95,9 @@ impl Handler for WriteHandler {
         if let Some(oldest_ms) = sorted.oldest_ms {
             self.metrics.stored_seconds.record(seconds_between(oldest_ms, now_ms()));
         }
+        let stored_at = Instant::now();
         self.forwarder.forward(&stored, give_up).await?;
+        self.trace(&sorted.traced, started, stored_at);
 
         stored.chunk_by(|a, b| a.event.region == b.event.region).for_each(|events| {
             events.iter().take(1).for_each(|first| self.metrics.stored(&first.event.region, events.len()));
@@ -95,5 +105,22 @@ impl Handler for WriteHandler {
         self.metrics.flush_size.record(f64::from(u32::try_from(records).unwrap_or(u32::MAX)));
         self.metrics.flush_seconds.record(started.elapsed());
         Ok(())
+    }
+}
+
+impl WriteHandler {
+    /// Records the stages of traced records, whose batch began at `started` and was in Cassandra at `stored_at`.
+    fn trace(&self, traced: &[(TraceContext, i64)], started: Instant, stored_at: Instant) {
+        if traced.is_empty() || !self.tracer.is_on() {
+            return;
+        }
+        let [started, stored_at, now] = [started, stored_at, Instant::now()].map(wall);
+        for (parent, staged_at_ms) in traced {
+            tracing::info!(trace_id = %parent, "traced: stored");
+            let staged_at = wall_us(staged_at_ms * 1000);
+            self.tracer.record(Span::of(*parent, "write queue", SpanKind::Consumer, staged_at, started));
+            self.tracer.record(Span::of(*parent, "store", SpanKind::Client, started, stored_at));
+            self.tracer.record(Span::of(*parent, "forward", SpanKind::Producer, stored_at, now));
+        }
     }
 }

@@ -16,6 +16,7 @@ use platform::config::Config;
 use platform::http::ServeError;
 use platform::retry::{Backoff, give_up_after};
 use platform::telemetry::{self, Readiness};
+use platform::trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
 use crate::forward::Forwarder;
@@ -26,8 +27,9 @@ use crate::store::Store;
 /// Runs the writer until `stop`; batches under way are then finished.
 ///
 /// # Errors
-/// When the internal listener cannot be served. Services that are away are waited for.
+/// When the internal listener or the traces' address cannot be used. Services that are away are waited for.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
+    let tracer = Tracer::open(&config.trace, "writer")?;
     let readiness = Readiness::of(&["rabbitmq", "rabbitmq_consumer", "cassandra"]);
     telemetry::serve_internal(config.writer.internal_listen, readiness.clone(), stop.clone()).await?;
     let Some(store) = connect(&config, &stop).await else { return Ok(()) };
@@ -45,6 +47,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         store,
         forwarder: Arc::new(Forwarder::new(config.rabbitmq.clone(), link)),
         metrics,
+        tracer: tracer.clone(),
         give_up: give_up.clone(),
     };
     let collect = Collect {
@@ -55,6 +58,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let subscription = Subscription { name: "tollgate writer: consume", stage: Stage::Write, dead: true, collect };
     consume(&config.rabbitmq, subscription, handler, &readiness, &stop).await;
     give_up.cancel();
+    tracer.close().await;
     Ok(())
 }
 
