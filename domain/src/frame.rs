@@ -20,6 +20,7 @@ const TAG_EVENT: u8 = 1;
 const TAG_QUARANTINED: u8 = 2;
 /// The bit of a tag that says that a trace context follows.
 const TRACED: u8 = 0x80;
+const CONTEXT_BYTES: u32 = 24;
 
 /// Bytes of a frame before its first record.
 pub const HEADER_BYTES: usize = 12;
@@ -75,7 +76,7 @@ impl<'a> Record<'a> {
 pub fn traced(record: &[u8], context: TraceContext) -> Bytes {
     let (length, rest) = record.split_first_chunk::<4>().unwrap_or((&[0; 4], record));
     let (tag, body) = rest.split_first().unwrap_or((&0, rest));
-    let length = u32::from_le_bytes(*length).saturating_add(TraceContext::BYTES as u32);
+    let length = u32::from_le_bytes(*length).saturating_add(CONTEXT_BYTES);
     let mut out = BytesMut::with_capacity(record.len() + TraceContext::BYTES);
     out.put_u32_le(length);
     out.put_u8(tag | TRACED);

@@ -176,3 +176,52 @@ pub fn is_retriable(error: &ExecutionError) -> bool {
         _ => true,
     }
 }
+
+/// Why a request to Cassandra failed for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// No answer in time, from a node or from enough of them.
+    Timeout,
+    /// Fewer nodes are up than the consistency level needs.
+    Unavailable,
+    /// A node says that it has too much to do.
+    Overloaded,
+    /// No connection, or one that broke.
+    Disconnected,
+    /// Anything else that may pass.
+    Other,
+}
+
+impl Trouble {
+    /// Every trouble, for counters that exist before the first one.
+    pub const ALL: [Self; 5] = [Self::Timeout, Self::Unavailable, Self::Overloaded, Self::Disconnected, Self::Other];
+
+    /// What an error is.
+    #[must_use]
+    pub fn of(error: &ExecutionError) -> Self {
+        match error {
+            ExecutionError::RequestTimeout(_) => Self::Timeout,
+            ExecutionError::ConnectionPoolError(_) | ExecutionError::EmptyPlan => Self::Disconnected,
+            ExecutionError::LastAttemptError(RequestAttemptError::BrokenConnectionError(_)) => Self::Disconnected,
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => match error {
+                DbError::WriteTimeout { .. } | DbError::ReadTimeout { .. } => Self::Timeout,
+                DbError::Unavailable { .. } => Self::Unavailable,
+                DbError::Overloaded | DbError::RateLimitReached { .. } => Self::Overloaded,
+                _ => Self::Other,
+            },
+            _ => Self::Other,
+        }
+    }
+
+    /// The label in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Disconnected => "disconnected",
+            Self::Other => "other",
+        }
+    }
+}

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub parked_age: Gauge,
     /// By kind: how many, and the age of the oldest.
     breaks: Vec<(&'static str, Gauge, Gauge)>,
+    /// Lanes of days that sweeps have yet to finish.
+    pub sweep_pending: Gauge,
     sweeps: Counter,
     swept_events: Counter,
     sweep_found: [Counter; 5],
@@ -62,6 +64,7 @@ impl Metrics {
         describe_gauge!("tollgate_reconciler_breaks", "Open differences, by kind.");
         describe_gauge!("tollgate_reconciler_breaks_age_seconds", "Age of the oldest open difference, by kind.");
         describe_counter!("tollgate_reconciler_sweep_lanes_total", "Lanes of days that a sweep finished.");
+        describe_gauge!("tollgate_reconciler_sweep_pending_lanes", "Lanes of days that sweeps have yet to finish.");
         describe_counter!("tollgate_reconciler_sweep_events_total", "Events that sweeps compared.");
         describe_counter!("tollgate_reconciler_sweep_found_total", "Differences that sweeps found, by what they are.");
         Self {
@@ -76,6 +79,7 @@ impl Metrics {
             projection_seconds: histogram!("tollgate_reconciler_projection_seconds"),
             parked: gauge!("tollgate_reconciler_parked"),
             parked_age: gauge!("tollgate_reconciler_parked_age_seconds"),
+            sweep_pending: gauge!("tollgate_reconciler_sweep_pending_lanes"),
             sweeps: counter!("tollgate_reconciler_sweep_lanes_total"),
             swept_events: counter!("tollgate_reconciler_sweep_events_total"),
             sweep_found: ["event", "payment_row", "order", "view_row", "break"]

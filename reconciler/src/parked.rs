@@ -162,6 +162,9 @@ async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), A
     .await?;
     let open = open.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
     handler.metrics.set_breaks(&open.collect::<Result<Vec<_>, sqlx::Error>>()?);
+    let pending: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sweeps WHERE finished_at IS NULL").fetch_one(&mut *tx).await?;
+    handler.metrics.sweep_pending.set(f64::from(u32::try_from(pending).unwrap_or(u32::MAX)));
     tx.commit().await?;
     Ok(())
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use platform::cassandra::Trouble;
 
 /// The writer's metrics.
 pub struct Metrics {
@@ -54,23 +57,41 @@ pub struct StoreMetrics {
     pub batch_size: Histogram,
     /// Time of a batch.
     pub batch_seconds: Histogram,
-    /// Requests tried again.
-    pub retries: Counter,
+    /// Batches under way.
+    pub in_flight: Gauge,
+    retries: [(Trouble, Counter); Trouble::ALL.len()],
     /// Rows that Cassandra refuses.
     pub refused: Counter,
 }
 
 impl StoreMetrics {
-    pub fn new() -> Self {
+    pub fn new(in_flight_max: usize) -> Self {
         describe_histogram!("tollgate_writer_batch_size", "Rows of a Cassandra batch, all of one partition.");
         describe_histogram!("tollgate_writer_batch_seconds", "Time of a Cassandra batch.");
-        describe_counter!("tollgate_writer_retries_total", "Cassandra requests that were tried again.");
+        describe_counter!(
+            "tollgate_writer_retries_total",
+            "Cassandra requests that were tried again, by what was wrong."
+        );
+        describe_gauge!("tollgate_writer_batches_in_flight", "Cassandra batches under way.");
+        describe_gauge!(
+            "tollgate_writer_batches_in_flight_max",
+            "Cassandra batches that may be under way for one queue."
+        );
+        gauge!("tollgate_writer_batches_in_flight_max")
+            .set(f64::from(u32::try_from(in_flight_max).unwrap_or(u32::MAX)));
         describe_counter!("tollgate_writer_refused_total", "Rows that Cassandra refuses for good.");
         Self {
             batch_size: histogram!("tollgate_writer_batch_size"),
             batch_seconds: histogram!("tollgate_writer_batch_seconds"),
-            retries: counter!("tollgate_writer_retries_total"),
+            in_flight: gauge!("tollgate_writer_batches_in_flight"),
+            retries: Trouble::ALL
+                .map(|trouble| (trouble, counter!("tollgate_writer_retries_total", "error" => trouble.as_str()))),
             refused: counter!("tollgate_writer_refused_total"),
         }
+    }
+
+    /// Counts a request that is tried again.
+    pub fn retry(&self, trouble: Trouble) {
+        self.retries.iter().filter(|(known, _)| *known == trouble).for_each(|(_, counter)| counter.increment(1));
     }
 }

@@ -8,8 +8,9 @@ use domain::partition::{Layout, day_of};
 use domain::quarantine::Quarantined;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use metrics::Gauge;
 use platform::amqp::Stage;
-use platform::cassandra::{CassandraError, batch_of, is_retriable, prepare};
+use platform::cassandra::{CassandraError, Trouble, batch_of, is_retriable, prepare};
 use platform::config::Config;
 use platform::dead_letters::DeadLetters;
 use platform::retry::{Backoff, Stopped};
@@ -40,6 +41,15 @@ pub struct Store {
     in_flight_max: usize,
 }
 
+/// Counts a batch out, also when its program stops meanwhile.
+struct Counted<'a>(&'a Gauge);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
 /// An event with the raw record it came in.
 pub struct Incoming<'a> {
     /// What it says.
@@ -57,7 +67,7 @@ impl Store {
             dead_letters: DeadLetters::new(&session, &config.cassandra, Stage::Write).await?,
             days: Days::new(&session, &config.cassandra).await?,
             session,
-            metrics: StoreMetrics::new(),
+            metrics: StoreMetrics::new(config.writer.batches_in_flight_max),
             rows_max: config.writer.batch_rows_max,
             bytes_max: config.writer.batch_bytes_max,
             in_flight_max: config.writer.batches_in_flight_max,
@@ -132,6 +142,8 @@ impl Store {
         give_up: &CancellationToken,
     ) -> Result<Vec<(usize, String)>, Stopped> {
         let _place = places.acquire().await.map_err(|_| Stopped)?;
+        self.metrics.in_flight.increment(1);
+        let _counted = Counted(&self.metrics.in_flight);
         let started = Instant::now();
         let rows: Vec<EventRow<'_>> = indexes.iter().map(|i| EventRow::new(&events[*i].event, layout)).collect();
         let batch = batch_of(&self.insert_event, rows.len());
@@ -224,9 +236,11 @@ impl Store {
         loop {
             match self.days.pin(&self.session, region, day).await {
                 Ok(layout) => return Ok(layout),
-                Err(error) => tracing::warn!(%error, region, day, "cannot pin the layout of a day; trying again"),
+                Err(error) => {
+                    tracing::warn!(%error, region, day, "cannot pin the layout of a day; trying again");
+                    self.metrics.retry(Trouble::of(&error));
+                }
             }
-            self.metrics.retries.increment(1);
             backoff.pause(give_up).await?;
         }
     }
@@ -243,7 +257,7 @@ impl Store {
             Ok(_) => Ok(Some(Ok(()))),
             Err(error) if is_retriable(&error) => {
                 tracing::warn!(%error, "cassandra write failed; trying again");
-                self.metrics.retries.increment(1);
+                self.metrics.retry(Trouble::of(&error));
                 backoff.pause(give_up).await?;
                 Ok(None)
             }

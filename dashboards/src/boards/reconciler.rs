@@ -24,7 +24,7 @@ pub fn board() -> Board {
             Row::graphs("Orders and the shop's view", [transitions(), view()]),
             Row::graphs("What waits", [parked(), age()]),
             Row::graphs("", [breaks(), backlog()]),
-            Row::graphs("Sweeps", [swept(), found()]),
+            Row::graphs("Sweeps", [swept(), pending(), found()]),
         ],
     }
 }
@@ -204,6 +204,16 @@ fn swept() -> Panel {
     .query("events", rate("", "tollgate_reconciler_sweep_events_total", INSTANCE))
     .query("lanes", rate("", "tollgate_reconciler_sweep_lanes_total", INSTANCE))
     .no_value("no sweep")
+}
+
+fn pending() -> Panel {
+    Panel::series(
+        "Lanes to sweep",
+        Unit::Count,
+        "Lanes of days that are requested and not finished: falls to nothing with each sweep. What stays stands still.",
+    )
+    .query("lanes", format!("max(tollgate_reconciler_sweep_pending_lanes{{{INSTANCE}}})"))
+    .no_value("no reconciler")
 }
 
 fn found() -> Panel {

@@ -24,7 +24,7 @@ pub fn board() -> Board {
             glance(),
             Row::graphs("Rows", [rows(), stored()]),
             Row::graphs("Flushes", [flush_time(), flush_size()]),
-            Row::graphs("Cassandra batches", [batch_time(), batch_size()]),
+            Row::graphs("Cassandra batches", [batch_time(), batch_size(), in_flight()]),
             Row::graphs("Trouble", [trouble(), put_aside()]),
             Row::graphs("Partitions and backlog", [partitions(), backlog()]),
         ],
@@ -119,6 +119,21 @@ fn batch_time() -> Panel {
         .no_value("no batches")
 }
 
+fn in_flight() -> Panel {
+    Panel::series(
+        "Batches under way",
+        Unit::Count,
+        "Requests that the driver has sent and Cassandra has not answered. At `writer.batches_in_flight_max` a queue's \
+         flush waits for Cassandra.",
+    )
+    .query("under way", format!("sum(tollgate_writer_batches_in_flight{{{INSTANCE}}})"))
+    .query("most for one queue", format!("max(tollgate_writer_batches_in_flight_max{{{INSTANCE}}})"))
+    .color("under way", Color::Blue)
+    .color("most for one queue", Color::Orange)
+    .link(uid::CASSANDRA)
+    .no_value("no writer")
+}
+
 fn batch_size() -> Panel {
     Panel::series(
         "Rows of a batch",
@@ -136,9 +151,8 @@ fn trouble() -> Panel {
         Unit::PerSecond,
         "Requests that Cassandra did not take for now, and rows that it refuses for good (they become dead letters).",
     )
-    .query("tried again", rate("", "tollgate_writer_retries_total", INSTANCE))
+    .query("tried again: {{error}}", rate("error", "tollgate_writer_retries_total", INSTANCE))
     .query("refused", rate("", "tollgate_writer_refused_total", INSTANCE))
-    .color("tried again", Color::Yellow)
     .color("refused", Color::Red)
     .no_value("none")
 }

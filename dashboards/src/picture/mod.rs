@@ -199,8 +199,8 @@ fn draw_graph(body: &mut String, panel: &Panel, lines: &[Line], prometheus: &Pro
 }
 
 fn color_of(levels: Levels, value: f64) -> &'static str {
-    let reached = levels.steps().into_iter().filter(|(_, from)| from.is_none_or(|from| value >= from));
-    class(reached.last().map_or(Color::Blue, |(color, _)| color))
+    let mut reached = levels.steps().into_iter().filter(|(_, from)| from.is_none_or(|from| value >= from));
+    class(reached.next_back().map_or(Color::Blue, |(color, _)| color))
 }
 
 fn class(color: Color) -> &'static str {
