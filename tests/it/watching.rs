@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use it::{eventually, send, services_mine, services_up};
+use it::{eventually, free_ports, send, services_mine, services_up};
 use serde_json::Value;
 use stack::{ScrapeTargets, Service, Stack};
 
@@ -163,7 +163,10 @@ fn described(exposition: &str, program: &str, metrics: &mut BTreeMap<String, Lis
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_those_of_the_document_and_a_flood_makes_no_more() -> Result<()> {
     let _services = services_up().await;
-    let programs = Programs::start("metrics").await?;
+    // Traces have a metric, too.
+    let [collector] = free_ports()?;
+    let trace = format!("[trace]\nendpoint = \"http://{collector}\"\n");
+    let programs = Programs::start_with("metrics", &trace).await?;
     let config = programs.config().clone();
     check(&programs.load(3).await??)?;
     let internal = config.ingest.internal_listen;
