@@ -203,9 +203,11 @@ pub async fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Result<Answer> {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
-    if !headers.iter().any(|(name, _)| *name == "content-length") {
-        request.push_str(&format!("content-length: {}\r\n", body.len()));
+    let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+    for (name, value) in [("host", "test".to_owned()), ("content-length", body.len().to_string())] {
+        if !headers.iter().any(|(given, _)| *given == name) {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
     }
     headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
     let mut stream = TcpStream::connect(address).await?;
