@@ -216,11 +216,24 @@ pub async fn send(
     // A gateway that has seen enough may answer and close before it has read everything.
     let _refused = stream.write_all(body).await;
     let mut answer = Vec::new();
-    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.context("no answer")??;
+    let reading = async {
+        // To its end, as its length says: chromedriver keeps connections whatever it is told.
+        while !is_whole(&answer) && stream.read_buf(&mut answer).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading).await.context("no answer")??;
     let text = String::from_utf8_lossy(&answer).into_owned();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("no answer, but {text:?}") };
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
     Ok(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+}
+
+/// Whether an answer has as many bytes as it says; one that says nothing ends with its connection.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
 }
 
 /// The Standard Webhooks headers of a body, signed now with [`SHOP_SECRET`].

@@ -163,12 +163,7 @@ impl Lookup {
 
     /// A payment by its id or its provider's own.
     pub async fn payment(&self, id: &str) -> Result<Found, LookupError> {
-        self.bounded(id, async {
-            let ids = self.payment_ids(id).await?;
-            let found = self.look(&[], ids).await?;
-            Ok(found)
-        })
-        .await
+        self.bounded(id, async { self.look(&[], self.payment_ids(id).await?).await }).await
     }
 
     /// An order by its reference, with all of its payments.
@@ -178,35 +173,26 @@ impl Lookup {
             KeyType::Uuid => Uuid::try_parse(reference).map_or_else(|_| reference.to_owned(), |key| key.to_string()),
             KeyType::Text | KeyType::BigInt => reference.to_owned(),
         };
-        self.bounded(&reference, self.look_owned(vec![reference.clone()])).await
-    }
-
-    async fn look_owned(&self, references: Vec<String>) -> Result<Found, Failure> {
-        self.look(&references, Vec::new()).await
+        let references = [reference];
+        self.bounded(&references[0], self.look(&references, Vec::new())).await
     }
 
     async fn bounded(
         &self,
         text: &str,
-        look: impl Future<Output = Result<Found, Failure>>,
+        look: impl Future<Output = Result<Found, sqlx::Error>>,
     ) -> Result<Found, LookupError> {
         if !ids::is_id(text) {
             return Err(LookupError::Invalid);
         }
         let _place = self.places.try_acquire().map_err(|_| LookupError::Busy)?;
-        let found = match tokio::time::timeout(WITHIN, look).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(Failure(error))) => {
-                tracing::warn!(%error, "a look-up failed");
-                return Err(LookupError::Postgres);
-            }
-            Err(_) => {
-                tracing::warn!("a look-up was not answered in time");
-                return Err(LookupError::Postgres);
-            }
-        };
-        let is_empty = found.orders.is_empty() && found.payments.is_empty() && found.events.is_empty();
-        if is_empty && found.breaks.is_empty() { Err(LookupError::NotFound) } else { Ok(found) }
+        let looked = tokio::time::timeout(WITHIN, look).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let found = looked.map_err(|error| {
+            tracing::warn!(%error, "a look-up failed");
+            LookupError::Postgres
+        })?;
+        let empty = found.orders.is_empty() && found.payments.is_empty() && found.events.is_empty();
+        if empty && found.breaks.is_empty() { Err(LookupError::NotFound) } else { Ok(found) }
     }
 
     /// The ids of payments that a text may stand for.
@@ -234,7 +220,7 @@ impl Lookup {
         Ok(ids)
     }
 
-    async fn look(&self, references: &[String], mut ids: Vec<Uuid>) -> Result<Found, Failure> {
+    async fn look(&self, references: &[String], mut ids: Vec<Uuid>) -> Result<Found, sqlx::Error> {
         let select = format!(
             "SELECT {PAYMENT_COLUMNS} FROM payments WHERE payment_id = ANY ($1) OR order_ref = ANY ($2) \
              ORDER BY payment_id LIMIT $3"
@@ -378,15 +364,6 @@ impl Lookup {
 /// One more than is shown, to know whether there is more.
 fn limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX).saturating_add(1)
-}
-
-/// What Postgres said, on its way to the log.
-struct Failure(sqlx::Error);
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self(error)
-    }
 }
 
 fn break_of(row: &PgRow) -> Result<Break, sqlx::Error> {
