@@ -65,6 +65,7 @@ pub struct Config {
     pub writer: Writer,
     pub reconciler: Reconciler,
     pub sweep: Sweep,
+    pub status: Status,
     pub orders: Orders,
     pub sources: std::collections::BTreeMap<String, SourceConfig>,
 }
@@ -218,6 +219,41 @@ pub struct Sweep {
     pub stale_authorization_days: u32,
 }
 
+/// `[status]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Status {
+    pub programs: Vec<String>,
+    pub hosts: Vec<String>,
+}
+
+impl Status {
+    /// More than this and one look at all of them would be a load of its own.
+    pub const PROGRAMS_MAX: usize = 64;
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let fail = |message: String| Err(ConfigError::Relation(message));
+        let is_address = |text: &str| {
+            text.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) && !text.contains(['/', '@', ' '])
+            })
+        };
+        if self.programs.len() > Self::PROGRAMS_MAX {
+            return fail(format!("status.programs may name at most {} programs", Self::PROGRAMS_MAX));
+        }
+        if self.programs.iter().any(|program| !is_address(program)) {
+            return fail(
+                "status.programs must be internal listeners like [\"127.0.0.1:8081\", \"writer-2:8082\"]".into(),
+            );
+        }
+        if self.hosts.iter().any(|host| host.is_empty() || host.contains(['/', ':'])) {
+            return fail("status.hosts must be names without scheme and port, like [\"status.example.com\"]".into());
+        }
+        Ok(())
+    }
+}
+
 impl Config {
     /// The largest frame that can be in a queue: a full one, or one record with a whole body in it.
     #[must_use]
@@ -335,6 +371,7 @@ impl Config {
             ));
         }
         self.check_addresses()?;
+        self.status.check()?;
         self.orders.check()?;
         self.sources.iter().try_for_each(|(name, source)| source.check(name, &self.regions))
     }

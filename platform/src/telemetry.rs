@@ -112,6 +112,19 @@ pub async fn serve_internal(
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Result<SocketAddr, http::ServeError> {
+    serve_internal_with(address, readiness, Router::new(), stop).await
+}
+
+/// [`serve_internal`] with further pages.
+///
+/// # Errors
+/// As [`serve_internal`].
+pub async fn serve_internal_with(
+    address: SocketAddr,
+    readiness: Readiness,
+    pages: Router,
+    stop: CancellationToken,
+) -> Result<SocketAddr, http::ServeError> {
     let metrics = install_metrics().map_err(|error| http::ServeError::Setup(error.to_string()))?;
     let upkeep = metrics.clone();
     let upkeep_stop = stop.clone();
@@ -128,7 +141,7 @@ pub async fn serve_internal(
         Collector::default().collect();
         ([("content-type", "text/plain; version=0.0.4")], metrics.render())
     };
-    let router = Router::new()
+    let router = pages
         .route("/metrics", get(async move || render()))
         .route("/healthz", get(async move || (json, "{\"healthy\":true}\n")))
         .route(

@@ -181,7 +181,7 @@ impl Books {
                     kind: breaks::STATUS,
                     subject: change.reference.clone(),
                     order_ref: Some(change.reference),
-                    detail: format!("the order's row refuses {}: {error}", change.order.status.as_str()),
+                    detail: format!("{} {}: {error}", breaks::ROW_REFUSES, change.order.status.as_str()),
                     ..Break::default()
                 });
                 plan.breaks.extend(refused);

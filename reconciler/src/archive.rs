@@ -22,8 +22,13 @@ pub struct Archive {
     layout: PreparedStatement,
     partition: PreparedStatement,
     payment: PreparedStatement,
+    events: PreparedStatement,
+    stored: PreparedStatement,
     view: PreparedStatement,
 }
+
+/// An event's id, its content hash, and when its row was written, Unix microseconds.
+pub type StoredAt = (Uuid, Vec<u8>, Option<i64>);
 
 #[derive(DeserializeRow)]
 struct EventRow<'r> {
@@ -96,18 +101,16 @@ fn money(amount: &CqlDecimal, currency: Currency) -> Option<Money> {
 
 impl Archive {
     pub async fn new(session: &Session, config: &Cassandra) -> Result<Self, CassandraError> {
-        let mut partition = prepare(
-            session,
-            config,
-            "SELECT region, payment_id, event_id, content_hash, user_id, order_ref, amount, currency, kind, timestamp, \
-             version, provider, source, account, transaction_id, provider_payment_id, provider_event_id, \
-             provider_event_type, received_at FROM {keyspace}.payment_events \
-             WHERE region = ? AND day = ? AND bucket = ?",
-        )
-        .await?;
+        let events = "SELECT region, payment_id, event_id, content_hash, user_id, order_ref, amount, currency, kind, \
+                      timestamp, version, provider, source, account, transaction_id, provider_payment_id, \
+                      provider_event_id, provider_event_type, received_at FROM {keyspace}.payment_events \
+                      WHERE region = ? AND day = ? AND bucket = ?";
+        let mut partition = prepare(session, config, events).await?;
         partition.set_page_size(PAGE_ROWS);
         let payment = "SELECT event_id FROM {keyspace}.payment_events \
                        WHERE region = ? AND day = ? AND bucket = ? AND payment_id = ? LIMIT 1";
+        let stored = "SELECT event_id, content_hash, writetime(kind) FROM {keyspace}.payment_events \
+                      WHERE region = ? AND day = ? AND bucket = ? AND payment_id = ? LIMIT ?";
         let layout = "SELECT slot_minutes, lanes FROM {keyspace}.days WHERE region = ? AND day = ?";
         Ok(Self {
             days: prepare(
@@ -119,6 +122,8 @@ impl Archive {
             layout: prepare(session, config, layout).await?,
             partition,
             payment: prepare(session, config, payment).await?,
+            events: prepare(session, config, &format!("{events} AND payment_id = ? LIMIT ?")).await?,
+            stored: prepare(session, config, stored).await?,
             view: prepare(
                 session,
                 config,
@@ -176,6 +181,28 @@ impl Archive {
     ) -> Result<bool, CassandraError> {
         let result = session.execute_unpaged(&self.payment, (region, cql_date(day), bucket, payment_id)).await?;
         Ok(result.into_rows_result().map_err(unexpected)?.rows_num() > 0)
+    }
+
+    /// The events of a payment in a partition as records, and when each was stored (event, content, Unix microseconds).
+    pub async fn events_of(
+        &self,
+        session: &Session,
+        (region, day, bucket): (&str, i32, i32),
+        payment_id: Uuid,
+        limit: i32,
+    ) -> Result<(Vec<Bytes>, Vec<StoredAt>), CassandraError> {
+        let values = (region, cql_date(day), bucket, payment_id, limit);
+        let rows = session.execute_unpaged(&self.events, values).await?.into_rows_result().map_err(unexpected)?;
+        let mut records = Vec::with_capacity(rows.rows_num());
+        for row in rows.rows::<EventRow<'_>>().map_err(unexpected)? {
+            records.push(row.map_err(unexpected)?.record().map_err(unexpected)?);
+        }
+        if records.is_empty() {
+            return Ok((records, Vec::new()));
+        }
+        let rows = session.execute_unpaged(&self.stored, values).await?.into_rows_result().map_err(unexpected)?;
+        let stored = rows.rows::<StoredAt>().map_err(unexpected)?.collect::<Result<_, _>>().map_err(unexpected)?;
+        Ok((records, stored))
     }
 
     /// The versions of payments in the shop's view; those that are not there are left out.

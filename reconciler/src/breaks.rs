@@ -28,6 +28,8 @@ pub const MISSING_PAYMENT: &str = "missing_payment";
 pub const ORPHAN_REFUND: &str = "orphan_refund";
 /// The order's status is the shop's own, or its row refuses what is to be written.
 pub const STATUS: &str = "status";
+/// How the detail of a [`STATUS`] break begins where the row refuses; what the database said follows behind a colon.
+pub const ROW_REFUSES: &str = "the order's row refuses";
 /// The same event came with another content; the subject is the event's id.
 pub const CONFLICTING_DUPLICATE: &str = "conflicting_duplicate";
 /// An authorization that nobody captured for long; the subject is the payment's id.

@@ -15,6 +15,7 @@ mod plan;
 mod project;
 mod replay;
 mod sql;
+mod status;
 mod sweep;
 
 use std::sync::Arc;
@@ -99,17 +100,29 @@ impl From<OrdersError> for ReconcilerError {
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ReconcilerError> {
     let tracer = Tracer::open(&config.trace, "reconciler")?;
     let readiness = Readiness::of(&["rabbitmq_consumer", "postgres", "cassandra"]);
-    telemetry::serve_internal(config.reconciler.internal_listen, readiness.clone(), stop.clone()).await?;
+    let lookup = status::Slot::default();
+    let pages = status::pages(&config, Arc::clone(&lookup));
+    telemetry::serve_internal_with(config.reconciler.internal_listen, readiness.clone(), pages, stop.clone()).await?;
     let give_up = give_up_after(&stop);
     let Some((mut handler, archive)) = open_when_ready(&config, &stop, &give_up).await? else { return Ok(()) };
     handler.tracer = tracer.clone();
     let pool = handler.books.pool.clone();
+    let archive = Arc::new(archive);
+    lookup.get_or_init(|| {
+        status::Lookup::new(
+            &config,
+            &pool,
+            Arc::clone(&handler.books.orders),
+            Arc::clone(&handler.session),
+            Arc::clone(&archive),
+        )
+    });
     tokio::spawn(watch(pool.clone(), Arc::clone(&handler.session), readiness.clone(), give_up.clone()));
     let mut beside = tokio::task::JoinSet::new();
     beside.spawn(parked::poll(handler.clone(), config.reconciler.clone(), stop.clone()));
     beside.spawn(growth::keep(pool, config.reconciler.history_days, stop.clone()));
     if config.sweep.enabled {
-        let sweeper = Sweeper::new(handler.clone(), Arc::new(archive), &config, stop.clone());
+        let sweeper = Sweeper::new(handler.clone(), archive, &config, stop.clone());
         beside.spawn(sweeper.keep(config.regions.clone()));
     }
     let collect = Collect {

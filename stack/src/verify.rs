@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{Service, Stack, steps, sys};
+use crate::{Service, Stack, install, steps, sys};
 
 /// The steps that have ended, with how long they took.
 #[derive(Default)]
@@ -72,6 +72,7 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
     }
     let mut endpoints = None;
     report.step("services up", || {
+        install::browser(stack.layout(), &stack.progress)?;
         endpoints = Some(stack.up(&Service::ALL)?);
         Ok(ExitCode::SUCCESS)
     })?;

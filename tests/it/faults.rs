@@ -75,11 +75,22 @@ impl Programs {
 
     /// Ends a program with a signal, waits for its end, starts it again and waits until it is ready.
     async fn restart(&mut self, program: &'static str, signal: &str) -> Result<()> {
+        self.stop(program, signal).await?;
+        self.start_again(program).await
+    }
+
+    /// Ends a program with a signal and waits for its end.
+    pub async fn stop(&mut self, program: &'static str, signal: &str) -> Result<()> {
         let mut child = self.running.remove(program).context("not running")?;
         let pid = child.id().context("ended by itself")?;
         Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await?;
         let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.context("did not stop")??;
         ensure!(signal != "TERM" || status.success(), "{program} did not end well: {status}");
+        Ok(())
+    }
+
+    /// Starts a program that was ended and waits until it is ready.
+    pub async fn start_again(&mut self, program: &'static str) -> Result<()> {
         self.spawn(program)?;
         self.ready().await
     }

@@ -206,9 +206,11 @@ pub async fn send(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Result<Answer> {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
-    if !headers.iter().any(|(name, _)| *name == "content-length") {
-        request.push_str(&format!("content-length: {}\r\n", body.len()));
+    let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+    for (name, value) in [("host", "test".to_owned()), ("content-length", body.len().to_string())] {
+        if !headers.iter().any(|(given, _)| *given == name) {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
     }
     headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
     let mut stream = TcpStream::connect(address).await?;
@@ -217,11 +219,24 @@ pub async fn send(
     // A gateway that has seen enough may answer and close before it has read everything.
     let _refused = stream.write_all(body).await;
     let mut answer = Vec::new();
-    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.context("no answer")??;
+    let reading = async {
+        // To its end, as its length says: chromedriver keeps connections whatever it is told.
+        while !is_whole(&answer) && stream.read_buf(&mut answer).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading).await.context("no answer")??;
     let text = String::from_utf8_lossy(&answer).into_owned();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { bail!("no answer, but {text:?}") };
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
     Ok(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+}
+
+/// Whether an answer has as many bytes as it says; one that says nothing ends with its connection.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
 }
 
 /// The Standard Webhooks headers of a body, signed now with [`SHOP_SECRET`].

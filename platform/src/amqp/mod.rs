@@ -2,11 +2,13 @@
 //! their own, so that an alarm which blocks publishers never stops consumers.
 
 mod consume;
+mod depths;
 mod link;
 mod publish;
 mod topology;
 
 pub use consume::{Batch, Collect, Handler, Subscription, consume};
+pub use depths::{Depths, Waiting};
 pub use link::Link;
 pub use publish::{PublishError, publish_frame};
 pub use topology::{Queues, Stage, declare};

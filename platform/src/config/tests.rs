@@ -83,3 +83,17 @@ fn what_could_never_work_is_refused() {
         assert!(message.contains(named), "{text}: {message}");
     }
 }
+
+#[test]
+fn the_programs_of_the_status_page_are_addresses() {
+    let variables = [("TOLLGATE_STATUS_PROGRAMS".to_owned(), "writer-1:8082, [::1]:8083".to_owned())].into();
+    let config = parse("x", "", &variables).unwrap();
+    assert_eq!(config.status.programs, ["writer-1:8082", "[::1]:8083"]);
+    for wrong in ["writer", ":8082", "writer:0", "writer:x", "http://writer:8082", "user@writer:8082"] {
+        let message = error(&format!("[status]\nprograms = [\"{wrong}\"]"), &[]);
+        assert!(message.contains("status.programs must be"), "{wrong}: {message}");
+    }
+    assert!(error("[status]\nhosts = [\"https://x\"]", &[]).contains("status.hosts"));
+    let many = vec!["\"a:1\""; 65].join(",");
+    assert!(error(&format!("[status]\nprograms = [{many}]"), &[]).contains("at most 64"));
+}
