@@ -3,8 +3,10 @@
 
 mod admission;
 mod answer;
+mod commands;
 mod intake;
 mod metrics;
+mod openapi;
 mod publisher;
 
 use std::path::Path;
@@ -17,6 +19,7 @@ use platform::http::{self, Limits, ServeError};
 use platform::telemetry::{self, Readiness};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::commands::Command;
 use crate::intake::Gateway;
 
 /// Why the gateway cannot run.
