@@ -4,6 +4,7 @@
 //! every decision can be tested by example, by property and by simulation.
 
 pub mod event;
+pub mod explain;
 pub mod fold;
 pub mod frame;
 pub mod ids;

@@ -120,6 +120,29 @@ fn what_the_official_libraries_refuse_is_refused() {
     }
 }
 
+#[test]
+fn explanations_agree_with_the_verdict_and_tell_no_secret() {
+    use domain::explain::{Configured, Received, Verdict, explain};
+    for vector in load("refused.json").into_iter().chain(accepted().iter().flat_map(|file| load(file))) {
+        let key = (vector.provider.prepare_secret)(&vector.secrets[0], &vector.source).unwrap();
+        let (secrets, texts) = ([Secret::of(key, None, None)], [vector.secrets[0].clone()]);
+        let configured =
+            Configured { provider: vector.provider, source: &vector.source, secrets: &secrets, texts: &texts };
+        let delivery = Delivery { headers: &vector.headers, body: vector.body.as_bytes() };
+        let verdict = explain(&configured, &[], &Received { delivery, urls: &[], now_unix: vector.now_unix });
+        match (vector.check(&vector.secrets[0]), verdict) {
+            (Ok(()), Verdict::Verified(Some(0))) => {}
+            (Err(refusal), Verdict::Refused(said, findings)) => {
+                assert_eq!(refusal, said, "{}", vector.name);
+                assert!(!findings.is_empty(), "{}", vector.name);
+                let text = format!("{findings:?}{}", findings.iter().map(ToString::to_string).collect::<String>());
+                assert!(!text.contains(&texts[0]), "{}: {text}", vector.name);
+            }
+            (word, said) => panic!("{}: {word:?} {said:?}", vector.name),
+        }
+    }
+}
+
 fn tollgate_type(event: &PaymentEvent<'_>) -> &'static str {
     use domain::Kind;
     match event.kind {

@@ -1,8 +1,9 @@
 //! Answers: what happened, and what the sender can do about it; never why a signature failed.
 
 use bytes::Bytes;
+use domain::signature::Refusal;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
 /// How a request ended. Each is a label in metrics.
@@ -69,7 +70,16 @@ impl Outcome {
         }
     }
 
-    fn status(self) -> StatusCode {
+    /// How a request ends whose signature is refused.
+    pub fn of_refusal(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unreadable => Self::Malformed,
+            Refusal::Missing | Refusal::Malformed | Refusal::Wrong | Refusal::Tolerance => Self::Unauthorized,
+        }
+    }
+
+    /// The status of its answer.
+    pub fn status(self) -> StatusCode {
         match self {
             Self::Accepted | Self::Challenged => StatusCode::OK,
             Self::Malformed => StatusCode::BAD_REQUEST,
@@ -84,7 +94,13 @@ impl Outcome {
         }
     }
 
-    fn detail(self) -> &'static str {
+    /// Whether the same request may be accepted later: its answer has `Retry-After`.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Self::RateLimited | Self::Overloaded | Self::Unavailable | Self::BodyTimeout)
+    }
+
+    /// What a sender can do about it.
+    pub fn detail(self) -> &'static str {
         match self {
             Self::Accepted | Self::Challenged => "",
             Self::Malformed => "The request cannot be read. Send the provider's body with its headers, each once.",
@@ -92,7 +108,7 @@ impl Outcome {
                 "The signature was not accepted. Check the secret configured for this source, and the sender's clock."
             }
             Self::UnknownSource => "There is no such source. Check the last part of the URL.",
-            Self::WrongMethod => "Webhooks are sent with POST.",
+            Self::WrongMethod => "The method is none of those in Allow. Webhooks are sent with POST.",
             Self::BodyTimeout => "The body did not arrive in time. Send it again.",
             Self::TooLarge => "The body is larger than this gateway takes.",
             Self::UnsupportedMedia => "Send the provider's media type without a content encoding.",
@@ -106,8 +122,19 @@ impl Outcome {
 /// The 200 of a provider: its own body.
 pub fn accepted(body: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
-    let content_type = if body.starts_with('{') { "application/json" } else { "text/plain" };
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media(body)));
+    response
+}
+
+/// The media type of a provider's body of a 200.
+pub fn media(body: &str) -> &'static str {
+    if body.starts_with('{') { "application/json" } else { "text/plain" }
+}
+
+/// The OpenAPI document.
+pub fn document(text: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -129,14 +156,19 @@ pub fn problem(outcome: Outcome, retry_after_seconds: u64) -> Response<Full<Byte
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     let extra: Option<(HeaderName, HeaderValue)> = match outcome {
-        Outcome::RateLimited | Outcome::Overloaded | Outcome::Unavailable | Outcome::BodyTimeout => {
-            Some((RETRY_AFTER, HeaderValue::from(retry_after_seconds.max(1))))
-        }
-        Outcome::WrongMethod => Some((ALLOW, HeaderValue::from_static("POST"))),
+        passing if passing.is_passing() => Some((RETRY_AFTER, HeaderValue::from(retry_after_seconds.max(1)))),
+        Outcome::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Webhook-Signature"))),
         _ => None,
     };
     if let Some((name, value)) = extra {
         headers.insert(name, value);
     }
+    response
+}
+
+/// The answer to a method that is not among those allowed.
+pub fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut response = problem(Outcome::WrongMethod, 1);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }

@@ -10,7 +10,6 @@ use domain::event::shard_of;
 use domain::frame::{Record, traced};
 use domain::providers::{Challenge, Delivery, Item};
 use domain::quarantine::Quarantined;
-use domain::signature::Refusal;
 use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use http_body_util::{BodyExt, Full, Limited};
@@ -25,8 +24,9 @@ use platform::trace::{Tracer, wall_us};
 use tokio::sync::Semaphore;
 
 use crate::admission::{ClientLimits, Forgers, SlowBodies, SourceLimit};
-use crate::answer::{Outcome, accepted, challenged, problem};
+use crate::answer::{Outcome, accepted, challenged, document, problem, wrong_method};
 use crate::metrics::{SourceMetrics, in_flight};
+use crate::openapi;
 use crate::publisher::Publisher;
 use crate::traces::Traces;
 
@@ -44,6 +44,7 @@ pub struct Gateway {
     shards: u16,
     body_bytes_max: usize,
     request_timeout: Duration,
+    openapi: Bytes,
 }
 
 struct Endpoint {
@@ -81,6 +82,7 @@ impl Gateway {
             shards: config.rabbitmq.shards,
             body_bytes_max: config.ingest.body_bytes_max,
             request_timeout: Duration::from_millis(config.ingest.request_timeout_ms),
+            openapi: Bytes::from(openapi::text()),
         }
     }
 
@@ -95,6 +97,9 @@ impl Gateway {
         let started = Instant::now();
         let endpoint = request.uri().path().strip_prefix("/webhooks/").and_then(|name| self.sources.get(name));
         let Some(endpoint) = endpoint else {
+            if request.uri().path() == openapi::PATH {
+                return self.describe(client, request.method());
+            }
             self.unknown.count(Outcome::UnknownSource);
             return problem(Outcome::UnknownSource, 1);
         };
@@ -109,8 +114,21 @@ impl Gateway {
             }
             Err(Rejection(outcome, retry_after_seconds)) => {
                 endpoint.metrics.count(outcome);
-                problem(outcome, retry_after_seconds)
+                match (outcome, endpoint.source.provider.challenge) {
+                    (Outcome::WrongMethod, Some(_)) => wrong_method("GET, POST"),
+                    (Outcome::WrongMethod, None) => wrong_method("POST"),
+                    _ => problem(outcome, retry_after_seconds),
+                }
             }
+        }
+    }
+
+    /// The OpenAPI document; it is no webhook and not counted as one.
+    fn describe(&self, client: IpAddr, method: &Method) -> Response<Full<Bytes>> {
+        match (self.clients.admit(client), method) {
+            (Err(seconds), _) => problem(Outcome::RateLimited, seconds),
+            (Ok(()), &Method::GET | &Method::HEAD) => document(self.openapi.clone()),
+            (Ok(()), _) => wrong_method("GET, HEAD"),
         }
     }
 
@@ -200,10 +218,7 @@ impl Gateway {
         (provider.authenticate)(&delivery, source, secrets, received_at_ms.div_euclid(1000)).map_err(|refusal| {
             endpoint.metrics.refuse(refusal);
             self.forgers.failed(client);
-            match refusal {
-                Refusal::Unreadable => Outcome::Malformed,
-                _ => Outcome::Unauthorized,
-            }
+            Outcome::of_refusal(refusal)
         })?;
         // Behind the signature: what forgers send takes nothing from the source's rate.
         endpoint.limit.admit().map_err(|seconds| Rejection(Outcome::RateLimited, seconds))?;
@@ -287,7 +302,7 @@ impl Drop for Counted<'_> {
 }
 
 /// Only as it is: a compressed body would have to be unpacked before its signature is known.
-fn check_media(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Outcome> {
+pub fn check_media(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Outcome> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let essence = text(CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default().trim();
     let is_accepted = accepted.iter().any(|media| essence.eq_ignore_ascii_case(media));

@@ -3,8 +3,10 @@
 
 mod admission;
 mod answer;
+mod commands;
 mod intake;
 mod metrics;
+mod openapi;
 mod publisher;
 mod traces;
 
@@ -19,6 +21,7 @@ use platform::telemetry::{self, Readiness};
 use platform::trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::commands::Command;
 use crate::intake::Gateway;
 
 /// Why the gateway cannot run.

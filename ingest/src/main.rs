@@ -3,25 +3,37 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use ingest::Command;
 use platform::config::ConfigArgs;
 use platform::program;
 
 /// Takes payment providers' webhooks: verifies, limits and queues them, and answers 2xx only when they are durable.
-///
-/// Example: ingest --config tollgate.toml
 #[derive(Parser)]
-#[command(version, about, long_about = None, verbatim_doc_comment)]
+#[command(
+    version,
+    about,
+    after_help = "\
+Examples:
+  ingest --config tollgate.toml                                             run until SIGTERM
+  ingest verify explain stripe --request dump.txt --config tollgate.toml    why it is refused
+  ingest send stripe --order A-1001 --config tollgate.toml                  try it out"
+)]
 struct Args {
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let folder = program::config_folder(&args.config);
-    program::start(
-        &args.config,
-        |config| config.ingest.workers,
-        async move |config, stop| ingest::run(config, &folder, stop).await,
-    )
+    match args.command {
+        None => program::start(
+            &args.config,
+            |config| config.ingest.workers,
+            async move |config, stop| ingest::run(config, &folder, stop).await,
+        ),
+        Some(command) => program::command(&args.config, async move |config, _| command.run(config, &folder).await),
+    }
 }

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{Map, RawValue, Value};
 
 use super::draft::{Draft, money};
 use super::json::{Text, parse, time_ms};
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, hex_bytes, verify};
 use crate::{Kind, PaymentEvent};
 
@@ -21,6 +21,12 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "[accepted]",
     challenge: None,
+    headers,
+    signed: "HMAC-SHA256 in base64 over eight fields of each item joined by colons (pspReference, originalReference, \
+             merchantAccountCode, merchantReference, value, currency, eventCode, success), in the item's \
+             additionalData.hmacSignature; the key is given in hexadecimal",
+    sign: Some(sign),
+    samples: include_str!("samples/adyen.txt"),
 };
 
 /// Currencies whose minor unit is not ISO 4217's (Adyen, "Currency codes and minor units").
@@ -97,7 +103,25 @@ fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_uni
     })
 }
 
-/// HMAC-SHA256, base64, over eight fields joined by `:`, unescaped; what is missing is empty.
+fn headers(_: &Source) -> Vec<Header> {
+    Vec::new()
+}
+
+/// Each item of the body gets its signature.
+fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, _: i64) -> Option<Signed> {
+    let mut document: Value = serde_json::from_slice(&request.body).ok()?;
+    for wrapper in document.get_mut("notificationItems")?.as_array_mut()? {
+        let item = wrapper.get_mut("NotificationRequestItem")?;
+        let text = item.to_string();
+        let notification: Notification<'_> = parse(text.as_bytes()).ok()?;
+        let signature = sign_item(signed_fields(&notification, &notification.amount.value.to_string()), secret);
+        let additional = item.as_object_mut()?.entry("additionalData").or_insert_with(|| Value::Object(Map::new()));
+        additional.as_object_mut()?.insert("hmacSignature".into(), signature.into());
+    }
+    Some(Signed { headers: Vec::new(), body: serde_json::to_vec(&document).ok()? })
+}
+
+/// HMAC-SHA256, base64, over [`SignedFields`] joined by `:`, unescaped; what is missing is empty.
 fn authenticate_item(item: &Notification<'_>, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
     let signature = item.additional_data.signature.as_ref().ok_or(Refusal::Missing)?;
     let signature = STANDARD.decode(&*signature.0).map_err(|_| Refusal::Malformed)?;
@@ -107,18 +131,34 @@ fn authenticate_item(item: &Notification<'_>, secrets: &[Secret], now_unix: i64)
         return Err(Refusal::Malformed);
     }
     let value = item.amount.value.to_string();
-    let fields = [
+    verify(secrets, now_unix, &[&signed_text(signed_fields(item, &value))], &[signature])
+}
+
+/// pspReference, originalReference, merchantAccountCode, merchantReference, value, currency, eventCode, success.
+type SignedFields<'t> = [&'t [u8]; 8];
+
+fn signed_fields<'t>(item: &'t Notification<'_>, value: &'t str) -> SignedFields<'t> {
+    [
         &*item.psp_reference,
         text(item.original_reference.as_ref()),
         &item.merchant_account_code,
         text(item.merchant_reference.as_ref()),
-        &value,
+        value,
         &item.amount.currency,
         &item.event_code,
         &item.success,
-    ];
-    let signed = fields.join(":");
-    verify(secrets, now_unix, &[signed.as_bytes()], &[signature])
+    ]
+    .map(str::as_bytes)
+}
+
+fn signed_text(fields: SignedFields<'_>) -> Vec<u8> {
+    fields.join(&b':')
+}
+
+/// The `hmacSignature` of an item with these fields, in the order in which Adyen signs them; what it lacks is empty.
+#[must_use]
+pub fn sign_item(fields: SignedFields<'_>, secret: &Secret) -> String {
+    STANDARD.encode(secret.sign(&[&signed_text(fields)]))
 }
 
 fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::json::parse;
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, hex_bytes, verify};
 
 pub static PROVIDER: Provider = Provider {
@@ -21,6 +21,10 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "[accepted]",
     challenge: None,
+    headers,
+    signed: "HMAC-SHA256 in base64 over the raw body; the key is given in hexadecimal",
+    sign: Some(sign),
+    samples: include_str!("samples/adyen_platform.txt"),
 };
 
 /// Families of event types (`@adyen/api-library`, the typings of its `…Webhooks`).
@@ -36,6 +40,15 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
     let signature = STANDARD.decode(delivery.header("hmacsignature")?).map_err(|_| Refusal::Malformed)?;
     verify(secrets, now_unix, &[delivery.body], &[signature])
+}
+
+fn headers(_: &Source) -> Vec<Header> {
+    vec![Header::new("hmacsignature", "base64 of 32 bytes", &STANDARD.encode([0; 32]))]
+}
+
+fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, _: i64) -> Option<Signed> {
+    let signature = request.signature(secret, &[])?;
+    Some(request.signed("hmacsignature", STANDARD.encode(signature)))
 }
 
 #[derive(Deserialize)]

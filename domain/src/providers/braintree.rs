@@ -10,11 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
 use super::draft::{Draft, decimal};
-use super::form::field;
+use super::form::{encoded, field};
 use super::json::time_ms;
 use super::xml::Texts;
-use super::{Delivery, Item, Misunderstood, Provider, Source, item};
-use crate::signature::{Key, Refusal, Secret, hex_bytes, verify_with};
+use super::{Delivery, Header, Item, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use crate::signature::{Key, Refusal, Secret, hex_bytes, to_hex, verify_with};
 use crate::{Kind, Money, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
@@ -25,6 +25,11 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: Some(challenge),
+    headers,
+    signed: "HMAC-SHA1 in hexadecimal over bt_payload; bt_signature has `public key|signature` pairs joined by &; \
+             the secret is `public key:private key`",
+    sign: Some(sign),
+    samples: include_str!("samples/braintree.txt"),
 };
 
 /// More pairs than any account has keys only cost time.
@@ -56,6 +61,19 @@ fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_uni
     })
 }
 
+fn headers(_: &Source) -> Vec<Header> {
+    Vec::new()
+}
+
+/// The body to sign is the notification's XML.
+fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, _: i64) -> Option<Signed> {
+    let Key::HmacSha1 { owner, .. } = secret.key() else { return None };
+    let payload = STANDARD.encode(&request.body);
+    let digits = to_hex(&secret.sign(&[payload.as_bytes()]));
+    let body = format!("bt_signature={}%7C{digits}&bt_payload={}", encoded(owner), encoded(&payload));
+    Some(Signed { headers: Vec::new(), body: body.into_bytes() })
+}
+
 /// `bt_challenge`, 20 to 32 hexadecimal digits, is answered by `public key|hexadecimal`: the digits' HMAC-SHA1.
 fn challenge(query: &str, secrets: &[Secret], now_unix: i64) -> Option<String> {
     let challenge = field(query.as_bytes(), "bt_challenge")?;
@@ -65,8 +83,7 @@ fn challenge(query: &str, secrets: &[Secret], now_unix: i64) -> Option<String> {
     }
     let secret = secrets.iter().find(|secret| secret.is_valid_at(now_unix))?;
     let Key::HmacSha1 { owner, .. } = secret.key() else { return None };
-    let digits: String = secret.sign(&[&challenge]).iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(format!("{owner}|{digits}"))
+    Some(format!("{owner}|{}", to_hex(&secret.sign(&[&challenge]))))
 }
 
 fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::draft::{Draft, money};
 use super::json::{Metadata, Text, filled, parse, time_ms};
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
-use crate::signature::{Key, Refusal, Secret, from_hex, verify};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use crate::signature::{Key, Refusal, Secret, from_hex, to_hex, verify};
 use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
@@ -22,6 +22,10 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    headers,
+    signed: "HMAC-SHA256 in hexadecimal over the raw body; the signature key is used as it stands",
+    sign: Some(sign),
+    samples: include_str!("samples/checkout.txt"),
 };
 
 /// Currencies whose minor unit is not ISO 4217's (Checkout.com, "Format the amount value").
@@ -36,6 +40,15 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
     let signature = from_hex(delivery.header("cko-signature")?).ok_or(Refusal::Malformed)?;
     verify(secrets, now_unix, &[delivery.body], &[signature])
+}
+
+fn headers(_: &Source) -> Vec<Header> {
+    vec![Header::new("cko-signature", "64 hexadecimal digits", &"0".repeat(64))]
+}
+
+fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, _: i64) -> Option<Signed> {
+    let signature = request.signature(secret, &[])?;
+    Some(request.signed("cko-signature", to_hex(&signature)))
 }
 
 #[derive(Deserialize)]

@@ -29,9 +29,27 @@ fn decoded(value: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// A value as it stands in a form.
+pub fn encoded(value: &str) -> String {
+    let mut out = String::with_capacity(value.len() + 16);
+    for byte in value.bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use super::field;
+    use super::{encoded, field};
+
+    #[test]
+    fn what_is_encoded_is_read_again() {
+        let value = "a b+c/d=&%\u{e4}~";
+        assert_eq!(field(format!("x=1&v={}", encoded(value)).as_bytes(), "v").as_deref(), Some(value.as_bytes()));
+    }
 
     #[test]
     fn fields_are_found_and_decoded() {

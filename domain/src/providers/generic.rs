@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::draft::{Draft, decimal, money};
 use super::json::{parse, time_ms};
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
-use crate::signature::{Key, Refusal, Secret, hex_bytes, verify};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use crate::signature::{Key, Refusal, Secret, hex_bytes, to_hex, verify};
 use crate::{Kind, Money, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
@@ -23,6 +23,10 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    headers,
+    signed: "HMAC over the raw body, as the source's [generic] settings say; the secret is used as it stands",
+    sign: Some(sign),
+    samples: include_str!("samples/generic.txt"),
 };
 
 /// What is configured of a generic source.
@@ -138,6 +142,33 @@ fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], no
         Encoding::Base64 => STANDARD.decode(text).ok(),
     };
     verify(secrets, now_unix, &[delivery.body], &[signature.ok_or(Refusal::Malformed)?])
+}
+
+fn headers(source: &Source) -> Vec<Header> {
+    let signature = |settings: &Generic| {
+        let (form, example) = match settings.encoding {
+            Encoding::Hex => ("hexadecimal digits", "0".repeat(64)),
+            Encoding::Base64 => ("base64", STANDARD.encode([0; 32])),
+        };
+        let prefix = &settings.prefix;
+        Header::new(&settings.header.to_ascii_lowercase(), &format!("{prefix}<{form}>"), &format!("{prefix}{example}"))
+    };
+    source.generic.iter().map(|settings| signature(settings)).collect()
+}
+
+fn sign(request: Unsigned<'_>, source: &Source, secret: &Secret, _: i64) -> Option<Signed> {
+    let settings = source.generic.as_ref()?;
+    let signature = request.signature(secret, &[])?;
+    let digits = match settings.encoding {
+        Encoding::Hex => to_hex(&signature),
+        Encoding::Base64 => STANDARD.encode(signature),
+    };
+    let key = request.event_key.to_owned();
+    let signed = request.signed(&settings.header, format!("{}{digits}", settings.prefix));
+    Some(match settings.fields.id.strip_prefix("header:") {
+        Some(name) => signed.with(name, key),
+        None => signed,
+    })
 }
 
 fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {

@@ -1,7 +1,8 @@
 //! Payment providers: how each signs its webhooks and what its events mean.
 //!
-//! A provider is one module with the same four parts, and one line in [`ALL`]: `prepare_secret` and `authenticate`
-//! say who sent it, `normalise` says what it means, `answer` is the body of a 200.
+//! A provider is one module with the same parts, and one line in [`ALL`]: `prepare_secret` and `authenticate` say who sent
+//! it, `normalise` says what it means, `answer` is the body of a 200; `headers` and `signed` describe its signature to
+//! people, `sign` and `samples` make requests of its kind to try things out.
 
 mod adyen;
 mod adyen_platform;
@@ -14,6 +15,8 @@ mod json;
 mod mollie;
 mod paypal;
 mod razorpay;
+mod sample;
+mod signing;
 mod square;
 mod stripe;
 mod tollgate;
@@ -22,8 +25,11 @@ mod xml;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub use adyen::sign_item as sign_adyen_item;
 pub use generic::{Algorithm, Encoding, Fields, Generic, KindName};
 use http::HeaderMap;
+pub use sample::{Gaps, Sample, samples};
+pub use signing::{Header, Sign, Signed, Unsigned};
 
 use crate::PaymentEvent;
 use crate::signature::{Key, Refusal, Secret};
@@ -79,6 +85,14 @@ pub struct Provider {
     pub answer: &'static str,
     /// Answers the GET by which some providers check an address.
     pub challenge: Option<Challenge>,
+    /// The headers, beside the media type, that its requests carry; which they are may be configured.
+    pub headers: fn(&Source) -> Vec<Header>,
+    /// What is signed and how, in words.
+    pub signed: &'static str,
+    /// Signs as the provider does; `None` where only the provider has the key for it.
+    pub sign: Option<Sign>,
+    /// Bodies with gaps, one a line: a type and the body. See [`samples`].
+    pub samples: &'static str,
 }
 
 /// The media type of all providers but those that send a form.

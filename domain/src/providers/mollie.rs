@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::draft::{Draft, decimal};
 use super::json::{Metadata, Text, filled, parse, time_ms};
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
-use crate::signature::{Key, Refusal, Secret, from_hex, verify};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use crate::signature::{Key, Refusal, Secret, from_hex, to_hex, verify};
 use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
@@ -21,6 +21,10 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    headers,
+    signed: "HMAC-SHA256 in hexadecimal over the raw body; the signing secret is used as it stands",
+    sign: Some(sign),
+    samples: include_str!("samples/mollie.txt"),
 };
 
 /// More signatures than any rotation needs only cost time.
@@ -43,6 +47,20 @@ fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_uni
         return Err(Refusal::Malformed);
     }
     verify(secrets, now_unix, &[delivery.body], &candidates)
+}
+
+fn headers(_: &Source) -> Vec<Header> {
+    let example = format!("sha256={}", "0".repeat(64));
+    vec![Header::new(
+        "x-mollie-signature",
+        "sha256=<64 hexadecimal digits>, several while a secret is replaced",
+        &example,
+    )]
+}
+
+fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, _: i64) -> Option<Signed> {
+    let signature = request.signature(secret, &[])?;
+    Some(request.signed("x-mollie-signature", format!("sha256={}", to_hex(&signature))))
 }
 
 #[derive(Deserialize)]

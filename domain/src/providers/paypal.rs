@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::draft::{Draft, decimal};
 use super::json::{Text, filled, parse, time_ms};
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Certificate, Key, Refusal, Secret, is_under, verify};
 use crate::{Kind, PaymentEvent};
 
@@ -25,6 +25,11 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    headers,
+    signed: "SHA256withRSA in base64 over `{transmission id}|{transmission time}|{webhook_id}|{CRC-32 of the raw body, decimal}`; \
+             the secret is the certificate under paypal-cert-url",
+    sign: None,
+    samples: include_str!("samples/paypal.txt"),
 };
 
 const DOMAIN: &str = "paypal.com";
@@ -49,6 +54,20 @@ fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], no
     let signature = STANDARD.decode(signature).map_err(|_| Refusal::Malformed)?;
     let signed = format!("{id}|{time}|{}|{}", source.webhook_id, crc32fast::hash(delivery.body));
     verify(secrets, now_unix, &[signed.as_bytes()], &[signature])
+}
+
+fn headers(_: &Source) -> Vec<Header> {
+    vec![
+        Header::new("paypal-transmission-id", "the transmission's id", "5f0b3a40-c94e-11f0-9d2c-0242ac120002"),
+        Header::new("paypal-transmission-time", "the transmission's time", "2026-11-24T10:00:00Z"),
+        Header::new("paypal-transmission-sig", "base64", &STANDARD.encode([0; 256])),
+        Header::new("paypal-auth-algo", "SHA256withRSA", "SHA256withRSA"),
+        Header::new(
+            "paypal-cert-url",
+            "https and a host under paypal.com",
+            "https://api.paypal.com/v1/notifications/certs/CERT",
+        ),
+    ]
 }
 
 /// Whether a certificate's address is `https` and of a host under paypal.com.

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::draft::{Draft, money};
 use super::json::{Metadata, Text, filled, parse};
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
-use crate::signature::{Key, Refusal, Secret, from_hex, verify};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use crate::signature::{Key, Refusal, Secret, from_hex, to_hex, verify};
 use crate::{Kind, Money, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
@@ -20,6 +20,10 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    headers,
+    signed: "HMAC-SHA256 in hexadecimal over the raw body; the webhook secret (not the API secret) is used as it stands",
+    sign: Some(sign),
+    samples: include_str!("samples/razorpay.txt"),
 };
 
 /// The webhook secret is used whole.
@@ -31,6 +35,19 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
     let signature = from_hex(delivery.header("x-razorpay-signature")?).ok_or(Refusal::Malformed)?;
     verify(secrets, now_unix, &[delivery.body], &[signature])
+}
+
+fn headers(_: &Source) -> Vec<Header> {
+    vec![
+        Header::new("x-razorpay-signature", "64 hexadecimal digits", &"0".repeat(64)),
+        Header::new("x-razorpay-event-id", "the event's id", "TRWnKiF1ss8zhB"),
+    ]
+}
+
+fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, _: i64) -> Option<Signed> {
+    let signature = request.signature(secret, &[])?;
+    let key = request.event_key.to_owned();
+    Some(request.signed("x-razorpay-signature", to_hex(&signature)).with("x-razorpay-event-id", key))
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::draft::{Draft, money};
 use super::json::{Text, filled, parse, time_ms};
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, verify};
 use crate::{Kind, PaymentEvent};
 
@@ -24,6 +24,10 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    headers,
+    signed: "HMAC-SHA256 in base64 over the notification URL, exactly as registered at Square, and the raw body behind it",
+    sign: Some(sign),
+    samples: include_str!("samples/square.txt"),
 };
 
 /// The signature key is used whole.
@@ -39,6 +43,15 @@ fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], no
     let signature = delivery.header("x-square-hmacsha256-signature")?;
     let signature = STANDARD.decode(signature).map_err(|_| Refusal::Malformed)?;
     verify(secrets, now_unix, &[source.notification_url.as_bytes(), delivery.body], &[signature])
+}
+
+fn headers(_: &Source) -> Vec<Header> {
+    vec![Header::new("x-square-hmacsha256-signature", "base64 of 32 bytes", &STANDARD.encode([0; 32]))]
+}
+
+fn sign(request: Unsigned<'_>, source: &Source, secret: &Secret, _: i64) -> Option<Signed> {
+    let signature = request.signature(secret, &[source.notification_url.as_bytes()])?;
+    Some(request.signed("x-square-hmacsha256-signature", STANDARD.encode(signature)))
 }
 
 #[derive(Deserialize)]

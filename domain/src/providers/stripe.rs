@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use super::draft::{Draft, money};
 use super::json::{Metadata, Text, parse};
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
-use crate::signature::{Key, Refusal, Secret, check_time, from_hex, verify};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use crate::signature::{Key, Refusal, Secret, check_time, from_hex, to_hex, verify};
 use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
@@ -22,6 +22,10 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    headers,
+    signed: "HMAC-SHA256 in hexadecimal over `{t}.{raw body}`; the secret is the key as it stands, whsec_ included",
+    sign: Some(sign),
+    samples: include_str!("samples/stripe.txt"),
 };
 
 /// Currencies whose minor unit is not ISO 4217's (Stripe, "Supported currencies").
@@ -55,6 +59,17 @@ fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], no
     }
     verify(secrets, now_unix, &[time.as_bytes(), b".", delivery.body], &candidates)?;
     check_time(signed_unix, now_unix, source.tolerance_seconds)
+}
+
+fn headers(_: &Source) -> Vec<Header> {
+    let form = "t=<Unix seconds>,v1=<64 hexadecimal digits>, v1 once or more";
+    vec![Header::new("stripe-signature", form, &format!("t=1795514400,v1={}", "0".repeat(64)))]
+}
+
+fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, now_unix: i64) -> Option<Signed> {
+    let time = now_unix.to_string();
+    let signature = request.signature(secret, &[time.as_bytes(), b"."])?;
+    Some(request.signed("stripe-signature", format!("t={time},v1={}", to_hex(&signature))))
 }
 
 #[derive(Deserialize)]

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::draft::{Draft, decimal, money};
 use super::json::{Scalar, Text, parse, time_ms};
-use super::{Delivery, Item, JSON, Misunderstood, Provider, Source, item};
+use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, check_time, verify_with};
 use crate::{Kind, PaymentEvent};
 
@@ -27,6 +27,11 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    headers,
+    signed: "HMAC-SHA256 (v1, whsec_ secrets) or Ed25519 (v1a, whpk_ keys) in base64 over \
+             `{webhook-id}.{webhook-timestamp}.{raw body}`; behind whsec_ the key is in base64",
+    sign: Some(sign),
+    samples: include_str!("samples/tollgate.txt"),
 };
 
 /// More entries than any rotation needs only cost time.
@@ -63,6 +68,22 @@ fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], no
         _ => false,
     })?;
     check_time(signed_unix, now_unix, source.tolerance_seconds)
+}
+
+fn headers(_: &Source) -> Vec<Header> {
+    let form = "v1,<base64> or v1a,<base64>, several split by spaces";
+    vec![
+        Header::new("webhook-id", "the event's id, the same at each attempt", "msg_1"),
+        Header::new("webhook-timestamp", "Unix seconds", "1795514400"),
+        Header::new("webhook-signature", form, &format!("v1,{}", STANDARD.encode([0; 32]))),
+    ]
+}
+
+fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, now_unix: i64) -> Option<Signed> {
+    let (id, time) = (request.event_key.to_owned(), now_unix.to_string());
+    let signature = request.signature(secret, &[id.as_bytes(), b".", time.as_bytes(), b"."])?;
+    let signature = format!("v1,{}", STANDARD.encode(signature));
+    Some(request.signed("webhook-signature", signature).with("webhook-id", id).with("webhook-timestamp", time))
 }
 
 #[derive(Deserialize)]

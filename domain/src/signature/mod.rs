@@ -77,6 +77,13 @@ impl Secret {
         (self.not_before_unix..=self.not_after_unix).contains(&now_unix)
     }
 
+    /// From when to when it may be used, Unix seconds, inclusive; `None` where there is no such limit.
+    #[must_use]
+    pub fn window(&self) -> (Option<i64>, Option<i64>) {
+        let (from, to) = (self.not_before_unix, self.not_after_unix);
+        (Some(from).filter(|from| *from != i64::MIN), Some(to).filter(|to| *to != i64::MAX))
+    }
+
     /// Its key.
     #[must_use]
     pub fn key(&self) -> &Key {
@@ -138,6 +145,13 @@ pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks_exact(2).map(|pair| Some(hex_digit(pair[0])? << 4 | hex_digit(pair[1])?)).collect()
 }
 
+/// Writes bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 });
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 /// The value of a hexadecimal digit, in any case.
 pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok())
@@ -188,6 +202,7 @@ mod tests {
         assert!(from_hex(&"g".repeat(64)).is_none());
         assert!(from_hex(&"a".repeat(63)).is_none());
         assert_eq!(hex_bytes("0aFF"), Some(vec![10, 255]));
+        assert_eq!(to_hex(&[10, 255]), "0aff");
         assert_eq!(hex_bytes("+1"), None);
     }
 

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use domain::providers::{Unsigned, sign_adyen_item};
 use domain::signature::Secret;
 use platform::config::{ConfigError, ConfiguredSource, SourceConfig};
 
@@ -58,8 +57,9 @@ impl Kit {
     fn new(provider: Provider, source: ConfiguredSource, host: &str, now_unix: i64) -> Result<Self, ConfigError> {
         let name = &source.source.name;
         let invalid = |message: &str| ConfigError::Invalid(format!("sources.{name}: {message}"));
-        let secret = source.secrets.iter().find(|secret| secret.is_valid_at(now_unix)).cloned();
-        let secret = secret.ok_or_else(|| invalid("no secret is valid now"))?;
+        let signs = |secret: &&Secret| secret.is_valid_at(now_unix) && !secret.sign(&[]).is_empty();
+        let secret = source.secrets.iter().find(signs).cloned();
+        let secret = secret.ok_or_else(|| invalid("no secret that signs is valid now"))?;
         let templates = Step::ALL.iter().map(|step| {
             let text = body(provider, *step, &source.source.order_key, &source.source.user_key);
             Template::parse(&text).ok_or_else(|| invalid("order_key and user_key may not contain $"))
@@ -84,7 +84,7 @@ pub struct Request {
     bytes: Vec<u8>,
     body: Vec<u8>,
     signed: Vec<u8>,
-    base64: String,
+    key: String,
 }
 
 impl Request {
@@ -103,21 +103,19 @@ impl Request {
         };
         self.bytes.clear();
         self.body.clear();
-        self.base64.clear();
         self.bytes.extend_from_slice(&kit.head);
         let template = &kit.templates[facts.step as usize];
         match facts.provider {
-            Provider::Stripe => {
+            Provider::Stripe | Provider::Tollgate => {
                 template.fill(run, &facts, "", &mut self.body);
-                self.sign_stripe(secret, now_unix);
-            }
-            Provider::Tollgate => {
-                template.fill(run, &facts, "", &mut self.body);
-                self.sign_tollgate(secret, run, event, now_unix);
+                self.key.clear();
+                self.key.push_str("msg_LT");
+                self.key.push_str(&String::from_utf8_lossy(&run.token(event)));
+                self.sign(kit, secret, now_unix);
             }
             Provider::Adyen => {
-                self.sign_adyen(secret, run, &facts);
-                template.fill(run, &facts, &self.base64, &mut self.body);
+                let signature = self.sign_adyen(secret, run, &facts);
+                template.fill(run, &facts, &signature, &mut self.body);
             }
         }
         self.bytes.extend_from_slice(b"Content-Length: ");
@@ -127,59 +125,36 @@ impl Request {
         true
     }
 
-    fn sign_stripe(&mut self, secret: &Secret, now_unix: i64) {
-        self.signed.clear();
-        put_number(&mut self.signed, now_unix, 1);
-        let signature = secret.sign(&[&self.signed, b".", &self.body]);
-        self.bytes.extend_from_slice(b"Stripe-Signature: t=");
-        self.bytes.extend_from_slice(&self.signed);
-        self.bytes.extend_from_slice(b",v1=");
-        self.bytes.extend(signature.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 15)]));
-        self.bytes.extend_from_slice(b"\r\n");
+    /// As the provider signs: headers behind the head.
+    fn sign(&mut self, kit: &Kit, secret: &Secret, now_unix: i64) {
+        let unsigned = Unsigned { event_key: &self.key, body: std::mem::take(&mut self.body) };
+        let sign = kit.source.provider.sign;
+        let Some(signed) = sign.and_then(|sign| sign(unsigned, &kit.source.source, secret, now_unix)) else { return };
+        self.body = signed.body;
+        for (name, value) in &signed.headers {
+            for part in [name, ": ", value, "\r\n"] {
+                self.bytes.extend_from_slice(part.as_bytes());
+            }
+        }
     }
 
-    fn sign_tollgate(&mut self, secret: &Secret, run: &Run, event: u32, now_unix: i64) {
-        self.signed.clear();
-        put_number(&mut self.signed, now_unix, 1);
-        let token = run.token(event);
-        let signature = secret.sign(&[b"msg_LT", &token, b".", &self.signed, b".", &self.body]);
-        self.bytes.extend_from_slice(b"webhook-id: msg_LT");
-        self.bytes.extend_from_slice(&token);
-        self.bytes.extend_from_slice(b"\r\nwebhook-timestamp: ");
-        self.bytes.extend_from_slice(&self.signed);
-        self.bytes.extend_from_slice(b"\r\nwebhook-signature: v1,");
-        STANDARD.encode_string(signature, &mut self.base64);
-        self.bytes.extend_from_slice(self.base64.as_bytes());
-        self.bytes.extend_from_slice(b"\r\n");
-    }
-
-    /// The signature lies in the body, over eight fields joined by colons.
-    fn sign_adyen(&mut self, secret: &Secret, run: &Run, facts: &Facts) {
+    /// The signature lies in the body, over eight fields: it is made before the body is.
+    fn sign_adyen(&mut self, secret: &Secret, run: &Run, facts: &Facts) -> String {
         let (code, success) = adyen_code(facts.step);
-        let signed = &mut self.signed;
-        signed.clear();
-        signed.extend_from_slice(&run.token(adyen_psp(facts)));
-        signed.push(b':');
-        if has_original(facts.step) {
-            signed.extend_from_slice(&run.token(facts.payment));
-        }
-        signed.push(b':');
-        signed.extend_from_slice(ADYEN_ACCOUNT.as_bytes());
-        signed.push(b':');
-        signed.extend_from_slice(run.order_prefix.as_bytes());
-        put_number(signed, i64::from(facts.order), 8);
-        signed.push(b':');
-        put_number(signed, facts.amount, 1);
-        for text in [facts.terms.currency.code, code, success] {
-            signed.push(b':');
-            signed.extend_from_slice(text.as_bytes());
-        }
-        STANDARD.encode_string(secret.sign(&[signed]), &mut self.base64);
+        let payment = run.token(facts.payment);
+        let original = if has_original(facts.step) { &payment[..] } else { &[] };
+        let numbers = &mut self.signed;
+        numbers.clear();
+        numbers.extend_from_slice(run.order_prefix.as_bytes());
+        put_number(numbers, i64::from(facts.order), 8);
+        let order_length = numbers.len();
+        put_number(numbers, facts.amount, 1);
+        let (order, amount) = numbers.split_at(order_length);
+        let (account, currency) = (ADYEN_ACCOUNT.as_bytes(), facts.terms.currency.code.as_bytes());
+        let psp = run.token(adyen_psp(facts));
+        let fields = [&psp[..], original, account, order, amount, currency, code.as_bytes(), success.as_bytes()];
+        sign_adyen_item(fields, secret)
     }
-}
-
-fn hex_digit(value: u8) -> u8 {
-    if value < 10 { b'0' + value } else { b'a' + value - 10 }
 }
 
 #[cfg(test)]
