@@ -77,6 +77,12 @@ impl Secret {
         (self.not_before_unix..=self.not_after_unix).contains(&now_unix)
     }
 
+    /// From when to when it may be used, Unix seconds, inclusive; the ends of `i64` where nothing limits it.
+    #[must_use]
+    pub fn validity_unix(&self) -> (i64, i64) {
+        (self.not_before_unix, self.not_after_unix)
+    }
+
     /// Its key.
     #[must_use]
     pub fn key(&self) -> &Key {
@@ -96,7 +102,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Tries every valid secret against every candidate signature.
+/// Tries every valid secret against every candidate signature; the index of the first that fits.
 ///
 /// # Errors
 /// [`Refusal::Wrong`] if none fits.
@@ -105,17 +111,17 @@ pub fn verify(
     now_unix: i64,
     parts: &[&[u8]],
     candidates: &[impl AsRef<[u8]>],
-) -> Result<(), Refusal> {
+) -> Result<usize, Refusal> {
     verify_with(secrets, now_unix, |key| key.accepts(parts, candidates))
 }
 
-/// Tries every valid secret's key with a provider's own test.
+/// Tries every valid secret's key with a provider's own test; the index of the first that fits.
 ///
 /// # Errors
 /// [`Refusal::Wrong`] if none fits.
-pub fn verify_with(secrets: &[Secret], now_unix: i64, accepts: impl Fn(&Key) -> bool) -> Result<(), Refusal> {
-    let mut valid = secrets.iter().filter(|secret| secret.is_valid_at(now_unix));
-    if valid.any(|secret| accepts(&secret.key)) { Ok(()) } else { Err(Refusal::Wrong) }
+pub fn verify_with(secrets: &[Secret], now_unix: i64, accepts: impl Fn(&Key) -> bool) -> Result<usize, Refusal> {
+    let fits = |secret: &Secret| secret.is_valid_at(now_unix) && accepts(&secret.key);
+    secrets.iter().position(fits).ok_or(Refusal::Wrong)
 }
 
 /// Reads 64 hexadecimal digits.
@@ -171,7 +177,8 @@ mod tests {
         let secrets = [old.clone(), new.clone()];
         let of_old = old.sign(&[b"body"]);
         let of_new = new.sign(&[b"body"]);
-        assert_eq!(verify(&secrets, 95, &[b"body"], &[vec![0; 32], of_old.clone()]), Ok(()));
+        assert_eq!(verify(&secrets, 95, &[b"body"], &[vec![0; 32], of_old.clone()]), Ok(0));
+        assert_eq!(verify(&secrets, 95, &[b"body"], std::slice::from_ref(&of_new)), Ok(1));
         assert_eq!(verify(&secrets, 101, &[b"body"], &[of_old]), Err(Refusal::Wrong));
         assert_eq!(verify(&secrets, 89, &[b"body"], std::slice::from_ref(&of_new)), Err(Refusal::Wrong));
         assert_eq!(verify(&secrets, 95, &[b"body"], &[[0; 0]; 0]), Err(Refusal::Wrong));
