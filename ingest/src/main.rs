@@ -18,10 +18,9 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let folder = program::config_folder(&args.config);
     program::start(
         &args.config,
         |config| config.ingest.workers,
-        async move |config, stop| ingest::run(config, &folder, stop).await,
+        async |config, stop| ingest::run(config, args.config.config.as_deref(), stop).await,
     )
 }

@@ -150,7 +150,7 @@ impl Running {
     /// The gateway.
     #[must_use]
     pub fn ingest(config: Config) -> Self {
-        Self::start(|stop| async move { Ok(ingest::run(config, "".as_ref(), stop).await?) })
+        Self::start(|stop| async move { Ok(ingest::run(config, None, stop).await?) })
     }
 
     /// The writer.
