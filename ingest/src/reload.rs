@@ -17,7 +17,6 @@ pub struct Reloads {
     file: Option<PathBuf>,
     /// What the program was started with.
     running: Config,
-    metrics: ReloadMetrics,
 }
 
 impl Reloads {
@@ -26,11 +25,12 @@ impl Reloads {
     /// # Errors
     /// When the signal cannot be listened for.
     pub fn listen(running: Config, file: Option<PathBuf>) -> std::io::Result<Self> {
-        Ok(Self { hangup: signal(SignalKind::hangup())?, file, running, metrics: ReloadMetrics::new() })
+        Ok(Self { hangup: signal(SignalKind::hangup())?, file, running })
     }
 
     /// Serves reloads one after another until `stop`.
     pub async fn serve(mut self, gateway: Arc<Gateway>, stop: CancellationToken) {
+        let metrics = ReloadMetrics::new();
         while let Some(Some(())) = stop.run_until_cancelled(self.hangup.recv()).await {
             let file = self.file.clone();
             let read = tokio::task::spawn_blocking(move || read(file)).await;
@@ -39,11 +39,11 @@ impl Reloads {
                     self.say_what_needs_a_restart(&config);
                     tracing::info!(sources = sources.len(), "configuration read again");
                     gateway.replace_sources(sources);
-                    self.metrics.applied.increment(1);
+                    metrics.applied.increment(1);
                 }
                 Err(error) => {
                     tracing::error!(error, "configuration cannot be used: the one before stays in force");
-                    self.metrics.refused.increment(1);
+                    metrics.refused.increment(1);
                 }
             }
         }
