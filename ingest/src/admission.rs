@@ -1,13 +1,15 @@
 //! Who may come in now: rates a source and a client address. Nothing waits here; what is over a limit is told so.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 use platform::shares::{Share, Shares, network};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
@@ -17,49 +19,116 @@ use crate::intake::Gateway;
 /// Client addresses that are remembered at most; beyond it those with a full budget are forgotten at once.
 const CLIENTS_MAX: usize = 100_000;
 
-/// The limit of one source.
-pub struct SourceLimit(DefaultDirectRateLimiter);
+/// What one budget allows, as its clients are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Whose budget it is.
+    pub name: &'static str,
+    /// Requests at once.
+    pub burst: u32,
+    /// Requests a second.
+    pub rate_per_second: u32,
+}
 
-impl SourceLimit {
-    pub fn new(rate_per_second: u32, burst: u32) -> Self {
-        Self(RateLimiter::direct(quota(rate_per_second, burst)))
+/// A budget that is used up, and after how many seconds to come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedUp {
+    /// The budget.
+    pub policy: Policy,
+    /// Seconds.
+    pub retry_after_seconds: u64,
+}
+
+impl Policy {
+    fn quota(self) -> Quota {
+        let positive = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Quota::per_second(positive(self.rate_per_second)).allow_burst(positive(self.burst))
     }
 
-    /// Takes one request; otherwise says after how many seconds to come again.
-    pub fn admit(&self) -> Result<(), u64> {
-        self.0.check().map_err(|not_until| seconds(not_until.wait_time_from(DefaultClock::default().now())))
+    fn used_up(self, wait: Duration) -> UsedUp {
+        UsedUp { policy: self, retry_after_seconds: wait.as_secs() + 1 }
     }
 }
 
-/// The limit of each client address.
-pub struct ClientLimits(DefaultKeyedRateLimiter<IpAddr>);
+/// The budget of one source.
+pub struct SourceLimit {
+    policy: Policy,
+    budget: DefaultDirectRateLimiter,
+}
 
-impl ClientLimits {
+impl SourceLimit {
     pub fn new(rate_per_second: u32, burst: u32) -> Self {
-        Self(RateLimiter::keyed(quota(rate_per_second, burst)))
+        let policy = Policy { name: "source", burst, rate_per_second };
+        Self { policy, budget: RateLimiter::direct(policy.quota()) }
     }
 
-    /// Takes one request; otherwise says after how many seconds to come again.
-    pub fn admit(&self, client: IpAddr) -> Result<(), u64> {
-        self.0
-            .check_key(&network(client))
-            .map_err(|not_until| seconds(not_until.wait_time_from(DefaultClock::default().now())))
+    /// Whether it allows just this.
+    pub fn is(&self, rate_per_second: u32, burst: u32) -> bool {
+        (self.policy.rate_per_second, self.policy.burst) == (rate_per_second, burst)
     }
 
-    /// Forgets clients whose budget is full again: when it is time to, or when there are too many.
-    pub fn sweep(&self, thoroughly: bool) {
-        if thoroughly || self.0.len() > CLIENTS_MAX {
-            self.0.retain_recent();
-            self.0.shrink_to_fit();
+    /// Takes one request.
+    pub fn admit(&self) -> Result<(), UsedUp> {
+        let wait = |until: NotUntil<_>| until.wait_time_from(DefaultClock::default().now());
+        self.budget.check().map_err(|until| self.policy.used_up(wait(until)))
+    }
+}
+
+/// A budget of each key.
+struct Budgets<K: Clone + Eq + Hash> {
+    policy: Policy,
+    budgets: DefaultKeyedRateLimiter<K>,
+}
+
+impl<K: Clone + Eq + Hash> Budgets<K> {
+    fn new(policy: Policy) -> Self {
+        Self { policy, budgets: RateLimiter::keyed(policy.quota()) }
+    }
+
+    fn take(&self, key: &K) -> Result<(), UsedUp> {
+        let wait = |until: NotUntil<_>| until.wait_time_from(DefaultClock::default().now());
+        self.budgets.check_key(key).map_err(|until| self.policy.used_up(wait(until)))
+    }
+
+    /// Forgets those that are full again: when it is time to, or when there are too many.
+    fn sweep(&self, thoroughly: bool) {
+        if thoroughly || self.budgets.len() > CLIENTS_MAX {
+            self.budgets.retain_recent();
+            self.budgets.shrink_to_fit();
         }
     }
 }
 
-/// Clients whose signatures are not accepted. Each has a small budget of its own for trying, so that a forged flood costs
-/// little; a client that has used it up is refused unread for a second.
+/// The budget of each client address.
+pub struct ClientLimits(Budgets<IpAddr>);
+
+impl ClientLimits {
+    pub fn new(rate_per_second: u32, burst: u32) -> Self {
+        Self(Budgets::new(Policy { name: "client", burst, rate_per_second }))
+    }
+
+    /// Takes one request.
+    pub fn admit(&self, client: IpAddr) -> Result<(), UsedUp> {
+        self.0.take(&network(client))
+    }
+
+    /// Forgets clients whose budget is full again.
+    pub fn sweep(&self, thoroughly: bool) {
+        self.0.sweep(thoroughly);
+    }
+}
+
+/// A client address at a source.
+type Suspect = (Arc<str>, IpAddr);
+
+/// Clients whose signatures a source does not accept. Each has a small budget of its own for trying, so that a forged flood
+/// costs little; a client that has used it up is refused unread for a second. Other sources are not concerned: a provider
+/// whose secret is wrong for one of them may be right for the others.
 pub struct Forgers {
-    failures: ClientLimits,
-    shut_out: Mutex<HashMap<IpAddr, Instant>>,
+    failures: Budgets<Suspect>,
+    shut_out: Mutex<HashMap<Suspect, Instant>>,
+    /// How many are shut out. Mostly nobody is, and then no request waits for another.
+    count: AtomicUsize,
 }
 
 /// How long a client is refused unread.
@@ -67,25 +136,31 @@ const SHUT_OUT: Duration = Duration::from_secs(1);
 
 impl Forgers {
     pub fn new(rate_per_second: u32, burst: u32) -> Self {
-        Self { failures: ClientLimits::new(rate_per_second, burst), shut_out: Mutex::default() }
+        let failures = Budgets::new(Policy { name: "unverified", burst, rate_per_second });
+        Self { failures, shut_out: Mutex::default(), count: AtomicUsize::new(0) }
     }
 
-    /// Takes one request of a client that has not failed too often; otherwise says after how many seconds to come again.
-    pub fn admit(&self, client: IpAddr) -> Result<(), u64> {
-        let shut_out = lock(&self.shut_out);
-        let until = if shut_out.is_empty() { None } else { shut_out.get(&network(client)) };
-        match until {
-            Some(until) if *until > Instant::now() => Err(seconds(SHUT_OUT)),
-            _ => Ok(()),
+    /// Lets a client in that has not failed too often at the source.
+    pub fn admit(&self, source: &Arc<str>, client: IpAddr) -> Result<(), UsedUp> {
+        // A request that misses the newest entry is checked like any other: nothing hangs on the order.
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let until = lock(&self.shut_out).get(&(Arc::clone(source), network(client))).copied();
+        match until.and_then(|until| until.checked_duration_since(Instant::now())) {
+            Some(wait) => Err(self.failures.policy.used_up(wait)),
+            None => Ok(()),
         }
     }
 
-    /// Notes that a client's signature was not accepted.
-    pub fn failed(&self, client: IpAddr) {
-        if self.failures.admit(client).is_err() {
+    /// Notes that a source did not accept a client's signature.
+    pub fn failed(&self, source: &Arc<str>, client: IpAddr) {
+        let suspect = (Arc::clone(source), network(client));
+        if self.failures.take(&suspect).is_err() {
             let mut shut_out = lock(&self.shut_out);
             if shut_out.len() < CLIENTS_MAX {
-                shut_out.insert(network(client), Instant::now() + SHUT_OUT);
+                shut_out.insert(suspect, Instant::now() + SHUT_OUT);
+                self.count.store(shut_out.len(), Ordering::Relaxed);
             }
         }
     }
@@ -94,7 +169,9 @@ impl Forgers {
     pub fn sweep(&self, thoroughly: bool) {
         self.failures.sweep(thoroughly);
         let now = Instant::now();
-        lock(&self.shut_out).retain(|_, until| *until > now);
+        let mut shut_out = lock(&self.shut_out);
+        shut_out.retain(|_, until| *until > now);
+        self.count.store(shut_out.len(), Ordering::Relaxed);
     }
 }
 
@@ -129,15 +206,6 @@ pub async fn sweep(gateway: Arc<Gateway>, stop: CancellationToken) {
     }
 }
 
-fn quota(rate_per_second: u32, burst: u32) -> Quota {
-    let positive = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-    Quota::per_second(positive(rate_per_second)).allow_burst(positive(burst))
-}
-
-fn seconds(wait: Duration) -> u64 {
-    wait.as_secs() + 1
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -148,20 +216,39 @@ mod tests {
         let limits = ClientLimits::new(1, 2);
         let client = "192.0.2.1".parse().unwrap();
         assert_eq!((limits.admit(client), limits.admit(client)), (Ok(()), Ok(())));
-        assert!(limits.admit(client).is_err_and(|seconds| (1..=2).contains(&seconds)));
+        assert!(limits.admit(client).is_err_and(|used_up| (1..=2).contains(&used_up.retry_after_seconds)));
         assert_eq!(limits.admit("192.0.2.2".parse().unwrap()), Ok(()));
     }
 
     #[test]
-    fn a_forger_is_shut_out_and_others_are_not() {
+    fn a_forger_is_shut_out_of_the_source_and_others_are_not() {
         let forgers = Forgers::new(1, 2);
+        let (source, other): (Arc<str>, Arc<str>) = ("stripe".into(), "adyen".into());
         let (forger, honest) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        forgers.failed(forger);
-        forgers.failed(forger);
-        assert_eq!(forgers.admit(forger), Ok(()));
-        forgers.failed(forger);
-        assert!(forgers.admit(forger).is_err());
-        assert_eq!(forgers.admit(honest), Ok(()));
+        forgers.failed(&source, forger);
+        forgers.failed(&source, forger);
+        assert_eq!(forgers.admit(&source, forger), Ok(()));
+        forgers.failed(&source, forger);
+        let policy = Policy { name: "unverified", burst: 2, rate_per_second: 1 };
+        assert_eq!(forgers.admit(&source, forger), Err(UsedUp { policy, retry_after_seconds: 1 }));
+        assert_eq!(forgers.admit(&source, honest), Ok(()));
+        assert_eq!(forgers.admit(&other, forger), Ok(()), "its secret for that source may be right");
+    }
+
+    #[test]
+    fn a_forger_may_try_again_and_is_forgotten() {
+        let forgers = Forgers::new(1, 1);
+        let (source, forger): (Arc<str>, _) = ("stripe".into(), "192.0.2.1".parse().unwrap());
+        forgers.failed(&source, forger);
+        forgers.failed(&source, forger);
+        let started = Instant::now();
+        while forgers.admit(&source, forger).is_err() {
+            assert!(started.elapsed() < SHUT_OUT * 10, "still shut out");
+            std::thread::yield_now();
+        }
+        assert!(started.elapsed() >= SHUT_OUT / 2, "shut out for {:?} only", started.elapsed());
+        forgers.sweep(true);
+        assert_eq!((forgers.count.load(Ordering::Relaxed), lock(&forgers.shut_out).len()), (0, 0));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
+use crate::admission::{Policy, UsedUp};
+
 /// How a request ended. Each is a label in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -145,6 +147,28 @@ pub fn challenged(body: String) -> Response<Full<Bytes>> {
     response
 }
 
+/// The 429: which budget is used up and when to come again, in `Retry-After` and in the fields `RateLimit-Policy` and
+/// `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11 (sections 3 and 4). Its window is the time in which an empty
+/// budget is full again.
+pub fn used_up(used_up: UsedUp) -> Response<Full<Bytes>> {
+    let UsedUp { policy: Policy { name, burst, rate_per_second }, retry_after_seconds } = used_up;
+    let mut response = problem(Outcome::RateLimited, retry_after_seconds);
+    let window_seconds = burst.div_ceil(rate_per_second.max(1)).max(1);
+    let fields = [
+        (RATE_LIMIT_POLICY, format!("\"{name}\";q={burst};w={window_seconds}")),
+        (RATE_LIMIT, format!("\"{name}\";r=0;t={retry_after_seconds}")),
+    ];
+    for (field, value) in fields {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(field, value);
+        }
+    }
+    response
+}
+
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
 /// Any other answer: a small problem document (RFC 9457), with `Retry-After` where trying again helps.
 pub fn problem(outcome: Outcome, retry_after_seconds: u64) -> Response<Full<Bytes>> {
     let status = outcome.status();
@@ -171,4 +195,20 @@ pub fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
     let mut response = problem(Outcome::WrongMethod, 1);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_is_used_up_is_told_with_its_size_and_when_to_come_again() {
+        let policy = Policy { name: "client", burst: 50, rate_per_second: 20 };
+        let response = used_up(UsedUp { policy, retry_after_seconds: 2 });
+        let field = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(field("ratelimit-policy"), "\"client\";q=50;w=3");
+        assert_eq!(field("ratelimit"), "\"client\";r=0;t=2");
+        assert_eq!(field("retry-after"), "2");
+    }
 }

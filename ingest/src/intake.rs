@@ -1,10 +1,11 @@
 //! One request: admit, read, verify, normalise, publish, answer.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use domain::event::shard_of;
 use domain::frame::{Record, traced};
@@ -23,8 +24,10 @@ use platform::config::{Config, ConfiguredSource};
 use platform::trace::{Tracer, wall_us};
 use tokio::sync::Semaphore;
 
-use crate::admission::{ClientLimits, Forgers, SlowBodies, SourceLimit};
-use crate::answer::{Outcome, accepted, challenged, document, problem, wrong_method};
+use crate::admission::{ClientLimits, Forgers, SlowBodies, UsedUp};
+use crate::answer::{Outcome, accepted, challenged, document, problem, used_up, wrong_method};
+use crate::client::Clients;
+use crate::endpoint::{Endpoint, Endpoints, endpoints};
 use crate::metrics::{SourceMetrics, in_flight};
 use crate::openapi;
 use crate::publisher::Publisher;
@@ -32,9 +35,11 @@ use crate::traces::Traces;
 
 /// Everything that requests share.
 pub struct Gateway {
-    sources: BTreeMap<String, Endpoint>,
+    /// Swapped as a whole; a request keeps the endpoint that it began with.
+    sources: ArcSwap<Endpoints>,
     unknown: SourceMetrics,
-    clients: ClientLimits,
+    clients: Clients,
+    client_limits: ClientLimits,
     forgers: Forgers,
     slow_bodies: SlowBodies,
     places: Semaphore,
@@ -47,32 +52,46 @@ pub struct Gateway {
     openapi: Bytes,
 }
 
-struct Endpoint {
-    source: ConfiguredSource,
-    limit: SourceLimit,
-    metrics: SourceMetrics,
+/// Why a request is not accepted.
+enum Rejection {
+    UsedUp(UsedUp),
+    Other(Outcome),
 }
-
-/// A request that is not accepted, and after how many seconds it may come again.
-struct Rejection(Outcome, u64);
 
 impl From<Outcome> for Rejection {
     fn from(outcome: Outcome) -> Self {
-        Self(outcome, 1)
+        Self::Other(outcome)
+    }
+}
+
+impl From<UsedUp> for Rejection {
+    fn from(used_up: UsedUp) -> Self {
+        Self::UsedUp(used_up)
+    }
+}
+
+impl Rejection {
+    fn answer(self, endpoint: &Endpoint) -> Response<Full<Bytes>> {
+        let (outcome, answer) = match self {
+            Self::UsedUp(budget) => (Outcome::RateLimited, used_up(budget)),
+            Self::Other(Outcome::WrongMethod) => {
+                let allowed = if endpoint.source.provider.challenge.is_some() { "GET, POST" } else { "POST" };
+                (Outcome::WrongMethod, wrong_method(allowed))
+            }
+            Self::Other(outcome) => (outcome, problem(outcome, 1)),
+        };
+        endpoint.metrics.count(outcome);
+        answer
     }
 }
 
 impl Gateway {
     pub fn new(config: &Config, sources: Vec<ConfiguredSource>, link: Link, tracer: Tracer) -> Self {
-        let endpoint = |source: ConfiguredSource| {
-            let name = source.source.name.clone();
-            let limit = SourceLimit::new(source.rate_per_second, source.burst);
-            (name.clone(), Endpoint { source, limit, metrics: SourceMetrics::new(&name) })
-        };
         Self {
-            sources: sources.into_iter().map(endpoint).collect(),
+            sources: ArcSwap::from_pointee(endpoints(sources, &Endpoints::new())),
             unknown: SourceMetrics::new("unknown"),
-            clients: ClientLimits::new(config.ingest.client_rate_per_second, config.ingest.client_burst),
+            clients: Clients::new(config.ingest.trusted_proxies.clone(), config.ingest.proxy_header),
+            client_limits: ClientLimits::new(config.ingest.client_rate_per_second, config.ingest.client_burst),
             forgers: Forgers::new(config.ingest.unverified_rate_per_second, config.ingest.unverified_burst),
             slow_bodies: SlowBodies::new(config.ingest.in_flight_max),
             places: Semaphore::new(config.ingest.in_flight_max),
@@ -86,23 +105,31 @@ impl Gateway {
         }
     }
 
+    /// Takes other sources; requests under way end with those they began with.
+    pub fn replace_sources(&self, sources: Vec<ConfiguredSource>) {
+        let before = self.sources.load_full();
+        self.sources.store(Arc::new(endpoints(sources, &before)));
+    }
+
     /// Forgets clients whose budgets are full again; at once if there are too many to remember.
     pub fn forget_clients(&self, thoroughly: bool) {
-        self.clients.sweep(thoroughly);
+        self.client_limits.sweep(thoroughly);
         self.forgers.sweep(thoroughly);
     }
 
     /// Answers one request, within the configured time.
-    pub async fn handle(&self, client: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn handle(&self, peer: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let started = Instant::now();
-        let endpoint = request.uri().path().strip_prefix("/webhooks/").and_then(|name| self.sources.get(name));
-        let Some(endpoint) = endpoint else {
+        let name = request.uri().path().strip_prefix("/webhooks/");
+        let Some(endpoint) = name.and_then(|name| self.sources.load().get(name).cloned()) else {
             if request.uri().path() == openapi::PATH {
-                return self.describe(client, request.method());
+                return self.describe(self.clients.of(peer, request.headers()), request.method());
             }
             self.unknown.count(Outcome::UnknownSource);
             return problem(Outcome::UnknownSource, 1);
         };
+        let endpoint = &*endpoint;
+        let client = self.clients.of(peer, request.headers());
         if let (&Method::GET, Some(challenge)) = (request.method(), endpoint.source.provider.challenge) {
             return self.answer(endpoint, client, challenge, request.uri().query().unwrap_or_default());
         }
@@ -112,21 +139,14 @@ impl Gateway {
                 endpoint.metrics.ack_seconds.record(started.elapsed());
                 accepted(endpoint.source.provider.answer)
             }
-            Err(Rejection(outcome, retry_after_seconds)) => {
-                endpoint.metrics.count(outcome);
-                match (outcome, endpoint.source.provider.challenge) {
-                    (Outcome::WrongMethod, Some(_)) => wrong_method("GET, POST"),
-                    (Outcome::WrongMethod, None) => wrong_method("POST"),
-                    _ => problem(outcome, retry_after_seconds),
-                }
-            }
+            Err(rejection) => rejection.answer(endpoint),
         }
     }
 
     /// The OpenAPI document; it is no webhook and not counted as one.
     fn describe(&self, client: IpAddr, method: &Method) -> Response<Full<Bytes>> {
-        match (self.clients.admit(client), method) {
-            (Err(seconds), _) => problem(Outcome::RateLimited, seconds),
+        match (self.client_limits.admit(client), method) {
+            (Err(budget), _) => used_up(budget),
             (Ok(()), &Method::GET | &Method::HEAD) => document(self.openapi.clone()),
             (Ok(()), _) => wrong_method("GET, HEAD"),
         }
@@ -134,7 +154,7 @@ impl Gateway {
 
     /// Answers a provider that asks whether the secret is known.
     fn answer(&self, endpoint: &Endpoint, client: IpAddr, challenge: Challenge, query: &str) -> Response<Full<Bytes>> {
-        let outcome = match self.clients.admit(client) {
+        let rejection = match self.client_limits.admit(client) {
             Ok(()) => match challenge(query, &endpoint.source.secrets, now_ms().div_euclid(1000)) {
                 Some(body) => {
                     endpoint.metrics.count(Outcome::Challenged);
@@ -142,10 +162,9 @@ impl Gateway {
                 }
                 None => Rejection::from(Outcome::Malformed),
             },
-            Err(seconds) => Rejection(Outcome::RateLimited, seconds),
+            Err(used_up) => used_up.into(),
         };
-        endpoint.metrics.count(outcome.0);
-        problem(outcome.0, outcome.1)
+        rejection.answer(endpoint)
     }
 
     /// Everything that costs nothing is refused first.
@@ -160,9 +179,8 @@ impl Gateway {
             return Err(Outcome::WrongMethod.into());
         }
         self.publisher.check().map_err(|_| Outcome::Unavailable)?;
-        let limited = |seconds| Rejection(Outcome::RateLimited, seconds);
-        self.clients.admit(client).map_err(limited)?;
-        self.forgers.admit(client).map_err(limited)?;
+        self.client_limits.admit(client)?;
+        self.forgers.admit(&endpoint.name, client)?;
         self.in_flight.increment(1);
         let _counted = Counted(&self.in_flight);
         check_media(request.headers(), endpoint.source.provider.media)?;
@@ -214,14 +232,17 @@ impl Gateway {
         let ConfiguredSource { provider, source, secrets, .. } = &endpoint.source;
         let received_at_us = now_us();
         let received_at_ms = received_at_us / 1000;
-        let delivery = Delivery { headers, body };
-        (provider.authenticate)(&delivery, source, secrets, received_at_ms.div_euclid(1000)).map_err(|refusal| {
+        let (delivery, now_unix) = (Delivery { headers, body }, received_at_ms.div_euclid(1000));
+        let secret = (provider.authenticate)(&delivery, source, secrets, now_unix).map_err(|refusal| {
             endpoint.metrics.refuse(refusal);
-            self.forgers.failed(client);
+            self.forgers.failed(&endpoint.name, client);
             Outcome::of_refusal(refusal)
         })?;
+        if let Some(metrics) = endpoint.secrets.get(secret) {
+            metrics.verified(now_unix);
+        }
         // Behind the signature: what forgers send takes nothing from the source's rate.
-        endpoint.limit.admit().map_err(|seconds| Rejection(Outcome::RateLimited, seconds))?;
+        endpoint.limit.admit()?;
         let mut trace = self.traces.begin(&endpoint.source, headers, started, wall_us(received_at_us));
         let context = trace.as_ref().map(|trace| trace.context);
         let mut counts = Counts::default();

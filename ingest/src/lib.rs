@@ -3,11 +3,14 @@
 
 mod admission;
 mod answer;
+mod client;
 mod commands;
+mod endpoint;
 mod intake;
 mod metrics;
 mod openapi;
 mod publisher;
+mod reload;
 mod traces;
 
 use std::path::Path;
@@ -15,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use platform::amqp::{Link, Stage};
-use platform::config::{Config, ConfigError};
+use platform::config::{self, Config, ConfigError};
 use platform::http::{self, Limits, ServeError};
 use platform::telemetry::{self, Readiness};
 use platform::trace::Tracer;
@@ -23,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::commands::Command;
 use crate::intake::Gateway;
+use crate::reload::Reloads;
 
 /// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -35,13 +39,14 @@ pub enum IngestError {
     Serve(#[from] ServeError),
 }
 
-/// Runs the gateway until `stop`; requests under way are then answered. `folder` is where relative paths of secrets
-/// start from.
+/// Runs the gateway until `stop`; requests under way are then answered. `file` is what the configuration was read from: its
+/// folder is where relative paths of secrets start from, and it is read again on SIGHUP.
 ///
 /// # Errors
 /// When the configuration or a listener cannot be used. Services that are away are waited for, with 503 meanwhile.
-pub async fn run(config: Config, folder: &Path, stop: CancellationToken) -> Result<(), IngestError> {
-    let sources = config.prepare_sources(folder)?;
+pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -> Result<(), IngestError> {
+    let reloads = Reloads::listen(config.clone(), file.map(Path::to_owned)).map_err(ServeError::Io)?;
+    let sources = config.prepare_sources(&config::folder_of(file))?;
     if sources.is_empty() {
         tracing::warn!("no sources are configured: every webhook is answered with 404");
     }
@@ -62,11 +67,13 @@ pub async fn run(config: Config, folder: &Path, stop: CancellationToken) -> Resu
     let limits = Limits {
         connections_max: config.ingest.connections_max,
         client_connections_max: config.ingest.client_connections_max,
+        trusted_proxies: config.ingest.trusted_proxies.clone(),
         header_timeout: Duration::from_millis(config.ingest.header_timeout_ms),
         drain_timeout: Duration::from_millis(config.ingest.drain_timeout_ms),
     };
     let gateway = Arc::new(Gateway::new(&config, sources, link, tracer.clone()));
     tokio::spawn(admission::sweep(Arc::clone(&gateway), stop.clone()));
+    tokio::spawn(reloads.serve(Arc::clone(&gateway), stop.clone()));
     let serve = http::serve(
         listener,
         limits,

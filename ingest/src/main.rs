@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ingest::Command;
-use platform::config::ConfigArgs;
+use platform::config::{ConfigArgs, folder_of};
 use platform::program;
 
 /// Takes payment providers' webhooks: verifies, limits and queues them, and answers 2xx only when they are durable.
@@ -27,13 +27,16 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let folder = program::config_folder(&args.config);
+    let file = args.config.config.clone();
     match args.command {
         None => program::start(
             &args.config,
             |config| config.ingest.workers,
-            async move |config, stop| ingest::run(config, &folder, stop).await,
+            async |config, stop| ingest::run(config, file.as_deref(), stop).await,
         ),
-        Some(command) => program::command(&args.config, async move |config, _| command.run(config, &folder).await),
+        Some(command) => {
+            let folder = folder_of(file.as_deref());
+            program::command(&args.config, async move |config, _| command.run(config, &folder).await)
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The gateway's metrics, registered once with every label they can have, so that no request can add a series.
 
-use domain::signature::Refusal;
+use domain::signature::{Refusal, Secret};
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -65,6 +65,94 @@ impl SourceMetrics {
     pub fn refuse(&self, refusal: Refusal) {
         self.refusals.iter().filter(|(r, _)| *r == refusal).for_each(|(_, counter)| counter.increment(1));
     }
+}
+
+/// Metrics of one secret of a source, by its label.
+pub struct SecretMetrics {
+    configured: Gauge,
+    verified: Counter,
+    last_verified: Gauge,
+}
+
+impl SecretMetrics {
+    pub fn new(source: &str, label: &str, secret: &Secret) -> Self {
+        describe_gauge!(
+            "tollgate_ingest_secret_configured",
+            "1 where the secret of this label is configured, 0 after it was taken away."
+        );
+        describe_counter!(
+            "tollgate_ingest_secret_verified_total",
+            "Requests whose signature this secret verified; those of several items by the last of them."
+        );
+        describe_gauge!(
+            "tollgate_ingest_secret_last_verified_timestamp_seconds",
+            "Unix time of the last request that the secret verified; 0: none since the start."
+        );
+        describe_gauge!(
+            "tollgate_ingest_secret_not_before_timestamp_seconds",
+            "Unix time from which the secret may be used; 0 where nothing limits it."
+        );
+        describe_gauge!(
+            "tollgate_ingest_secret_not_after_timestamp_seconds",
+            "Unix time up to which the secret may be used, by its configuration and its certificate; +Inf where nothing limits it."
+        );
+        let gauge_of = |name: &'static str| gauge!(name, "source" => source.to_owned(), "secret" => label.to_owned());
+        let (not_before, not_after) = secret.window();
+        gauge_of("tollgate_ingest_secret_not_before_timestamp_seconds").set(not_before.map_or(0.0, unix));
+        gauge_of("tollgate_ingest_secret_not_after_timestamp_seconds").set(not_after.map_or(f64::INFINITY, unix));
+        let labels = [("source", source.to_owned()), ("secret", label.to_owned())];
+        let metrics = Self {
+            configured: gauge_of("tollgate_ingest_secret_configured"),
+            verified: counter!("tollgate_ingest_secret_verified_total", &labels),
+            last_verified: gauge_of("tollgate_ingest_secret_last_verified_timestamp_seconds"),
+        };
+        metrics.configured.set(1.0);
+        metrics
+    }
+
+    pub fn verified(&self, now_unix: i64) {
+        self.verified.increment(1);
+        self.last_verified.set(unix(now_unix));
+    }
+
+    /// The secret is not configured any more.
+    pub fn taken_away(&self) {
+        self.configured.set(0.0);
+    }
+}
+
+/// Seconds are whole numbers far below what a float holds exactly.
+#[allow(clippy::cast_precision_loss)]
+fn unix(seconds: i64) -> f64 {
+    seconds as f64
+}
+
+/// Metrics of reading the configuration again.
+pub struct ReloadMetrics {
+    /// The sources were taken over.
+    pub applied: Counter,
+    /// The configuration cannot be used: nothing changed.
+    pub refused: Counter,
+}
+
+impl ReloadMetrics {
+    pub fn new() -> Self {
+        describe_counter!(
+            "tollgate_ingest_reloads_total",
+            "Times that the configuration was read again on SIGHUP, by outcome: refused ones changed nothing."
+        );
+        let outcome = |outcome| counter!("tollgate_ingest_reloads_total", "outcome" => outcome);
+        Self { applied: outcome("applied"), refused: outcome("refused") }
+    }
+}
+
+/// Requests for which the proxy's own address stands.
+pub fn unnamed_clients() -> Counter {
+    describe_counter!(
+        "tollgate_ingest_unnamed_clients_total",
+        "Requests that a trusted proxy handed on without a client's address: its own stands for it."
+    );
+    counter!("tollgate_ingest_unnamed_clients_total")
 }
 
 /// Requests under way.

@@ -1,21 +1,26 @@
 //! The one configuration file: embedded defaults, then the file, then the environment; every key known, every
 //! relation between limits checked before anything starts.
 
+mod changes;
 mod load;
 mod orders;
 mod secret;
+mod secrets;
 mod sources;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proxies::TrustedProxies;
+
 pub use load::{load, parse};
 pub use orders::{KeyType, Orders};
 pub use secret::Secret;
-pub use sources::{ConfiguredSource, SecretConfig, SourceConfig};
+pub use secrets::SecretConfig;
+pub use sources::{ConfiguredSource, SourceConfig};
 
 /// The commented defaults, as in the documentation.
 pub const DEFAULTS: &str = include_str!("../default.toml");
@@ -148,6 +153,16 @@ pub struct Postgres {
     pub connections_max: u32,
 }
 
+/// The header in which a trusted proxy names its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`: addresses.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
 /// `[ingest]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -166,6 +181,8 @@ pub struct Ingest {
     pub client_rate_per_second: u32,
     pub client_burst: u32,
     pub client_connections_max: usize,
+    pub trusted_proxies: TrustedProxies,
+    pub proxy_header: ProxyHeader,
     pub unverified_rate_per_second: u32,
     pub unverified_burst: u32,
 }
@@ -254,6 +271,12 @@ impl Status {
     }
 }
 
+/// The folder that relative paths in a configuration file start from.
+#[must_use]
+pub fn folder_of(file: Option<&Path>) -> PathBuf {
+    file.and_then(Path::parent).map(Into::into).unwrap_or_default()
+}
+
 impl Config {
     /// The largest frame that can be in a queue: a full one, or one record with a whole body in it.
     #[must_use]
@@ -266,7 +289,7 @@ impl Config {
     ///
     /// # Errors
     /// The first secret that is missing or not of the provider's form.
-    pub fn prepare_sources(&self, folder: &std::path::Path) -> Result<Vec<ConfiguredSource>, ConfigError> {
+    pub fn prepare_sources(&self, folder: &Path) -> Result<Vec<ConfiguredSource>, ConfigError> {
         self.sources.iter().map(|(name, source)| source.prepare(name, folder)).collect()
     }
 
@@ -340,6 +363,9 @@ impl Config {
                      {section}.memory_bytes_max: lower prefetch_frames, frame_bytes_max or body_bytes_max, or raise it"
                 ));
             }
+        }
+        if self.ingest.trusted_proxies.has_everybody() {
+            return fail("ingest.trusted_proxies must not hold everybody: any client could name any address".into());
         }
         let answered_in = self.ingest.request_timeout_ms;
         if self.rabbitmq.confirm_timeout_ms >= answered_in {

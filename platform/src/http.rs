@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::proxies::TrustedProxies;
 use crate::shares::Shares;
 
 /// Why a listener cannot be served.
@@ -37,12 +38,14 @@ pub enum ServeError {
 }
 
 /// Bounds of a listener.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections at once; more wait in the kernel's queue.
     pub connections_max: usize,
     /// Connections of one client address at once; more are closed unread.
     pub client_connections_max: usize,
+    /// Their connections are those of many clients: only all together are bounded.
+    pub trusted_proxies: TrustedProxies,
     /// A request's header must be complete within this time; it also ends idle connections.
     pub header_timeout: Duration,
     /// Requests under way may take this long once `stop` is cancelled.
@@ -54,6 +57,7 @@ impl Limits {
     pub const INTERNAL: Self = Self {
         connections_max: 64,
         client_connections_max: 64,
+        trusted_proxies: TrustedProxies::NONE,
         header_timeout: Duration::from_secs(30),
         drain_timeout: Duration::from_secs(1),
     };
@@ -133,13 +137,16 @@ where
                 continue;
             }
         };
-        let Some(share) = clients.take(peer.ip()) else { continue };
+        let share = clients.take(peer.ip());
+        if share.is_none() && !limits.trusted_proxies.contains(peer.ip()) {
+            continue;
+        }
         let _unsupported = stream.set_nodelay(true);
         let (builder, service, watcher) = (builder.clone(), make(peer), graceful.watcher());
-        let stop = stop.clone();
+        let (stop, header_timeout) = (stop.clone(), limits.header_timeout);
         tokio::spawn(async move {
             // A client that connects and says nothing must not hold its place: hyper's timers start with a version.
-            let spoke = tokio::time::timeout(limits.header_timeout, names_version(&stream));
+            let spoke = tokio::time::timeout(header_timeout, names_version(&stream));
             if matches!(stop.run_until_cancelled(spoke).await, Some(Ok(Ok(())))) {
                 let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
                 if let Err(error) = watcher.watch(connection).await {

@@ -9,6 +9,7 @@ pub mod dead_letters;
 pub mod http;
 pub mod postgres;
 pub mod program;
+pub mod proxies;
 pub mod retry;
 pub mod shares;
 pub mod telemetry;

@@ -1,11 +1,10 @@
 //! What every program does around its work: load the configuration, log, listen for signals, end with a status.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigArgs, ConfigError};
+use crate::config::{Config, ConfigArgs, ConfigError, folder_of};
 use crate::telemetry;
 
 /// Loads the configuration and hands it to `run` with a token that SIGTERM or SIGINT cancels.
@@ -17,7 +16,10 @@ where
     E: std::fmt::Display,
 {
     let checked = load(args).and_then(|config| match args.check_config {
-        true => config.prepare_sources(&config_folder(args)).and(config.to_toml()).map(|text| (config, Some(text))),
+        true => config
+            .prepare_sources(&folder_of(args.config.as_deref()))
+            .and(config.to_toml())
+            .map(|text| (config, Some(text))),
         false => Ok((config, None)),
     });
     let config = match checked {
@@ -73,12 +75,6 @@ fn block_on<T>(workers: usize, run: impl AsyncFnOnce(CancellationToken) -> Resul
 
 fn load(args: &ConfigArgs) -> Result<Config, ConfigError> {
     crate::config::load(args.config.as_deref())
-}
-
-/// The folder that relative paths in the configuration start from.
-#[must_use]
-pub fn config_folder(args: &ConfigArgs) -> PathBuf {
-    args.config.as_deref().and_then(|file| file.parent()).map(Into::into).unwrap_or_default()
 }
 
 async fn cancel_on_signal(stop: CancellationToken) {

@@ -73,7 +73,7 @@ fn run_program(program: &str) -> Result<()> {
     let stop = CancellationToken::new();
     runtime()?.block_on(async {
         match program {
-            "ingest" => ingest::run(config, "".as_ref(), stop).await.map_err(Into::into),
+            "ingest" => ingest::run(config, None, stop).await.map_err(Into::into),
             "writer" => writer::run(config, stop).await.map_err(Into::into),
             "reconciler" => reconciler::run(config, stop).await.map_err(Into::into),
             other => bail!("no program {other}"),

@@ -196,7 +196,63 @@ async fn a_client_over_its_rate_is_told_when_to_come_again() -> Result<()> {
     let answers =
         [post(address, "m1", &body).await?, post(address, "m2", &body).await?, post(address, "m3", &body).await?];
     assert_eq!(answers.each_ref().map(|answer| answer.status), [200, 200, 429]);
-    assert!(answers[2].head.contains("retry-after: "), "{:?}", answers[2]);
+    for field in ["retry-after: ", "ratelimit-policy: \"client\";q=2;w=2\r\n", "ratelimit: \"client\";r=0;t="] {
+        assert!(answers[2].head.contains(field), "{field}: {:?}", answers[2]);
+    }
+    running.stop().await?;
+    world.clean().await
+}
+
+/// A signed webhook from one of this machine's loopback addresses with one more header; the status of its answer, empty
+/// if the connection is closed without one.
+async fn post_from(peer: &str, address: std::net::SocketAddr, header: &str) -> Result<String> {
+    let body = event_body("payment.captured", "pay", Some("A"), 1, "c");
+    let mut request = format!("POST /webhooks/shop HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", body.len());
+    signed("m", &body).iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+    let mut stream = connect_from(peer, address).await?;
+    let request = [format!("{request}connection: close\r\n{header}\r\n\r\n").as_bytes(), &body].concat();
+    let _closed = stream.write_all(&request).await;
+    let mut answer = String::new();
+    let _closed = stream.read_to_string(&mut answer).await;
+    Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_limits_go_by_the_client_and_nobody_else_is_believed() -> Result<()> {
+    let _services = services_up().await;
+    let limits = "[ingest]\nclient_rate_per_second = 1\nclient_burst = 2\nclient_connections_max = 3\n\
+                  trusted_proxies = [\"127.0.0.1/32\"]\nproxy_header = \"forwarded\"";
+    let (world, running) = gateway("proxies", limits).await?;
+    let address = world.config.ingest.listen;
+    let (proxy, stranger) = ("127.0.0.1", "127.0.0.2");
+    // Connections of a proxy are not one client's.
+    let mut held = Vec::new();
+    for _ in 0..9 {
+        held.push(connect_from(proxy, address).await?);
+    }
+    // One client by whatever chain, until its budget is used up; meanwhile another one is served.
+    let chains = ["", "for=198.51.100.9, ", "for=\"198.51.100.8\", for=unknown, "];
+    let limited = |peer: &'static str, headers: Vec<String>| async move {
+        for header in &headers {
+            if post_from(peer, address, header).await? == "429" {
+                return anyhow::Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let of_one = (0..20).map(|number| format!("forwarded: {}for=203.0.113.1, for=127.0.0.1", chains[number % 3]));
+    assert!(limited(proxy, of_one.collect()).await?, "a client over its rate");
+    assert_eq!(post_from(proxy, address, "forwarded: for=203.0.113.2").await?, "200");
+    let many = |number| format!("forwarded: for=198.51.100.{number}");
+    assert!(!limited(proxy, (0..20).map(many).collect()).await?, "twenty clients of a proxy");
+    assert!(limited(stranger, (0..20).map(many).collect()).await?, "a stranger who names twenty clients");
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        strangers.push(connect_from(stranger, address).await?);
+    }
+    assert_eq!(post_from(stranger, address, "x: y").await?, "", "a fourth connection of one client");
+    assert_eq!(post_from(proxy, address, "forwarded: for=203.0.113.6").await?, "200");
+    drop((held, strangers));
     running.stop().await?;
     world.clean().await
 }
@@ -278,10 +334,13 @@ async fn forgers_are_shut_out_and_take_nothing_from_the_source() -> Result<()> {
     let forged = [("content-type", "application/json"), ("webhook-id", "m"), ("webhook-timestamp", "1")];
     let mut answers = Vec::new();
     for _ in 0..10 {
-        answers.push(send(address, "POST", "/webhooks/shop", &forged, &body).await?.status);
+        answers.push(send(address, "POST", "/webhooks/shop", &forged, &body).await?);
     }
-    assert_eq!(answers[..6], [401; 6], "{answers:?}");
-    assert!(answers[6..].contains(&429), "{answers:?}");
+    assert!(answers[..6].iter().all(|answer| answer.status == 401), "{answers:?}");
+    let shut_out = answers[6..].iter().find(|answer| answer.status == 429).expect("shut out");
+    assert!(shut_out.head.contains("ratelimit-policy: \"unverified\";q=5;w=5\r\n"), "{shut_out:?}");
+    // Another source may have the right secret for the same sender.
+    assert_eq!(send(address, "POST", "/webhooks/stripe", &forged, &body).await?.status, 401);
     assert_eq!(post_slowly("127.0.0.2", address, "honest").await?, "200");
     running.stop().await?;
     world.clean().await

@@ -6,6 +6,7 @@ mod gateway;
 mod growth;
 mod racing;
 mod reconciling;
+mod rotating;
 mod scenarios;
 mod status;
 mod support;

@@ -153,7 +153,7 @@ impl Running {
     /// The gateway.
     #[must_use]
     pub fn ingest(config: Config) -> Self {
-        Self::start(|stop| async move { Ok(ingest::run(config, "".as_ref(), stop).await?) })
+        Self::start(|stop| async move { Ok(ingest::run(config, None, stop).await?) })
     }
 
     /// The writer.
@@ -242,8 +242,14 @@ fn is_whole(answer: &[u8]) -> bool {
 /// The Standard Webhooks headers of a body, signed now with [`SHOP_SECRET`].
 #[must_use]
 pub fn signed(id: &str, body: &[u8]) -> Vec<(String, String)> {
+    signed_with(SHOP_SECRET, id, body)
+}
+
+/// The Standard Webhooks headers of a body, signed now with a secret (`whsec_…`).
+#[must_use]
+pub fn signed_with(secret: &str, id: &str, body: &[u8]) -> Vec<(String, String)> {
     let time = (platform::clock::now_ms() / 1000).to_string();
-    let key = STANDARD.decode(SHOP_SECRET.trim_start_matches("whsec_")).unwrap_or_default();
+    let key = STANDARD.decode(secret.trim_start_matches("whsec_")).unwrap_or_default();
     let signature = Hmac::<sha2::Sha256>::new_from_slice(&key).map(|mut mac| {
         [id.as_bytes(), b".", time.as_bytes(), b".", body].iter().for_each(|part| mac.update(part));
         STANDARD.encode(mac.finalize().into_bytes())

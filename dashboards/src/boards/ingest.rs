@@ -24,9 +24,11 @@ pub fn board() -> Board {
             Row::graphs("Requests", [outcomes(), sources()]),
             Row::graphs("Time to 2xx", [ack(), ack_by_source()]),
             Row::graphs("Refused", [refusals(), unauthorized()]),
+            Row::graphs("Secrets", [verified(), unused(), secrets_end()]),
             Row::graphs("Turned away", [turned_away(), publish_errors()]),
             Row::graphs("Publishing", [confirms(), frames(), in_flight()]),
             Row::graphs("Payment events", [items()]),
+            Row::graphs("Configuration and proxies", [reloads(), unnamed()]),
         ],
     }
 }
@@ -126,6 +128,71 @@ fn unauthorized() -> Panel {
     )
     .query("{{source}}", format!("{refused} / clamp_min({}, 1e-9)", rate("source", REQUESTS, CHOSEN)))
     .levels(Levels::Above(0.05, 0.5))
+    .no_value("none")
+}
+
+/// What is asked of secrets that are taken away is of no use.
+fn of_configured(expression: &str) -> String {
+    let configured = format!("max by (source, secret) (tollgate_ingest_secret_configured{{{CHOSEN}}})");
+    format!("({expression}) and {configured} == 1")
+}
+
+fn verified() -> Panel {
+    Panel::stack(
+        "Verified, by secret",
+        Unit::RequestsPerSecond,
+        "Which of a source's secrets the provider signs with. While one is rotated both may be here; the old one can go when \
+         it has stopped.",
+    )
+    .query("{{source}}, {{secret}}", rate("source, secret", "tollgate_ingest_secret_verified_total", CHOSEN))
+    .no_value("no webhooks")
+}
+
+fn unused() -> Panel {
+    let last = format!("tollgate_ingest_secret_last_verified_timestamp_seconds{{{CHOSEN}}} > 0");
+    Panel::series(
+        "Time since a secret last verified",
+        Unit::Seconds,
+        "Of configured secrets that have verified something since the gateway's start. Grows while a secret has nothing to do; \
+         provider's retries may still need it.",
+    )
+    .query("{{source}}, {{secret}}", of_configured(&format!("time() - max by (source, secret) ({last})")))
+    .logarithmic()
+    .no_value("no webhooks")
+}
+
+fn secrets_end() -> Panel {
+    let end = format!("tollgate_ingest_secret_not_after_timestamp_seconds{{{CHOSEN}}} < +Inf");
+    Panel::series(
+        "Time until a secret ends",
+        Unit::Seconds,
+        "Of configured secrets with a `not_after` or a certificate; below zero it verifies nothing any more. Yellow: a week. \
+         Red: a day.",
+    )
+    .query("{{source}}, {{secret}}", of_configured(&format!("min by (source, secret) ({end}) - time()")))
+    .levels(Levels::Below(604_800.0, 86_400.0))
+    .no_value("no secret ends")
+    .may_be_empty("no secret has an end")
+}
+
+fn reloads() -> Panel {
+    Panel::stack(
+        "Configuration read again",
+        Unit::PerSecond,
+        "On SIGHUP. `refused`: it cannot be used and the one before stays in force; the gateway's log says where and why.",
+    )
+    .query("{{instance}}, {{outcome}}", rate("instance, outcome", "tollgate_ingest_reloads_total", INSTANCE))
+    .no_value("never")
+}
+
+fn unnamed() -> Panel {
+    Panel::series(
+        "Requests of unnamed clients",
+        Unit::RequestsPerSecond,
+        "A trusted proxy named no client, so its own address has a client's limits. More than its health checks: it does not \
+         send the header of `ingest.proxy_header`.",
+    )
+    .query("{{instance}}", rate("instance", "tollgate_ingest_unnamed_clients_total", INSTANCE))
     .no_value("none")
 }
 

@@ -89,7 +89,7 @@ struct Probe<'a> {
 impl Probe<'_> {
     fn ask(&self, secrets: &[Secret]) -> Result<(), Refusal> {
         let delivery = Delivery { headers: &self.headers, body: &self.body };
-        (self.provider.authenticate)(&delivery, &self.source, secrets, self.now_unix)
+        (self.provider.authenticate)(&delivery, &self.source, secrets, self.now_unix).map(drop)
     }
 
     /// Which header, if any, is to blame for a request that cannot be read: with examples for all others it is still refused so.

@@ -91,13 +91,13 @@ fn text<'t>(value: Option<&'t Text<'_>>) -> &'t str {
     value.map_or("", |text| &text.0)
 }
 
-/// Every item must carry a signature that one of the secrets gives.
-fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+/// Every item must carry a signature that one of the secrets gives; the index of the last item's.
+fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let request: Request<'_> = parse(delivery.body).map_err(|_| Refusal::Unreadable)?;
     if request.items.is_empty() {
         return Err(Refusal::Missing);
     }
-    request.items.iter().try_for_each(|wrapper| {
+    request.items.iter().try_fold(0, |_, wrapper| {
         let item: Notification<'_> = parse(wrapper.item.get().as_bytes()).map_err(|_| Refusal::Unreadable)?;
         authenticate_item(&item, secrets, now_unix)
     })
@@ -122,7 +122,7 @@ fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, _: i64) -> Option<Si
 }
 
 /// HMAC-SHA256, base64, over [`SignedFields`] joined by `:`, unescaped; what is missing is empty.
-fn authenticate_item(item: &Notification<'_>, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate_item(item: &Notification<'_>, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let signature = item.additional_data.signature.as_ref().ok_or(Refusal::Missing)?;
     let signature = STANDARD.decode(&*signature.0).map_err(|_| Refusal::Malformed)?;
     // Fields are joined unescaped: only the shop's own reference may hold a colon, or one signature would fit several items.

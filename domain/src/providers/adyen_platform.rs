@@ -37,7 +37,7 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 }
 
 /// `HmacSignature`: HMAC-SHA256, base64, over the raw body.
-fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let signature = STANDARD.decode(delivery.header("hmacsignature")?).map_err(|_| Refusal::Malformed)?;
     verify(secrets, now_unix, &[delivery.body], &[signature])
 }

@@ -45,7 +45,7 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 }
 
 /// `bt_signature` has pairs `public key|hexadecimal`: HMAC-SHA1 over `bt_payload` as it stands, or with one line end more.
-fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let signature = field(delivery.body, "bt_signature").ok_or(Refusal::Missing)?;
     let payload = field(delivery.body, "bt_payload").ok_or(Refusal::Missing)?;
     let signature = std::str::from_utf8(&signature).map_err(|_| Refusal::Malformed)?;

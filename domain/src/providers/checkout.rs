@@ -37,7 +37,7 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 }
 
 /// `Cko-Signature`: HMAC-SHA256, hexadecimal, over the raw body.
-fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let signature = from_hex(delivery.header("cko-signature")?).ok_or(Refusal::Malformed)?;
     verify(secrets, now_unix, &[delivery.body], &[signature])
 }

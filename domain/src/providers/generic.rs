@@ -133,7 +133,7 @@ fn prepare_secret(secret: &str, source: &Source) -> Result<Key, &'static str> {
 }
 
 /// HMAC over the raw body, in the configured header.
-fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let settings = source.generic.as_ref().ok_or(Refusal::Missing)?;
     let value = delivery.header(&settings.header)?;
     let text = value.strip_prefix(settings.prefix.as_str()).unwrap_or(value);
@@ -266,7 +266,7 @@ mod tests {
         for value in [format!("sha256={digest}"), digest.to_owned(), digest.to_uppercase()] {
             let headers = [("x-hub-signature-256".parse().unwrap(), value.parse().unwrap())].into_iter().collect();
             let check = |body: &[u8]| authenticate(&Delivery { headers: &headers, body }, &source, &secrets, 0);
-            assert_eq!(check(b"Hello, World!"), Ok(()), "{value}");
+            assert_eq!(check(b"Hello, World!"), Ok(0), "{value}");
             assert_eq!(check(b"Hello, World."), Err(Refusal::Wrong), "{value}");
         }
     }

@@ -77,8 +77,8 @@ pub struct Provider {
     /// # Errors
     /// What is wrong with it or missing in the source, in words; never the secret.
     pub prepare_secret: fn(&str, &Source) -> Result<Key, &'static str>,
-    /// Checks the signature over the raw request.
-    pub authenticate: fn(&Delivery<'_>, &Source, &[Secret], i64) -> Result<(), Refusal>,
+    /// Checks the signature over the raw request at a time (Unix seconds); the index of the secret that verified it.
+    pub authenticate: fn(&Delivery<'_>, &Source, &[Secret], i64) -> Result<usize, Refusal>,
     /// Turns an authenticated request into what it says, one item for each event in it, never none.
     pub normalise: for<'a> fn(&Delivery<'a>, &'a Source, i64) -> Vec<Item<'a>>,
     /// The body of the 200 that the provider expects.

@@ -37,7 +37,7 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 
 /// `X-Mollie-Signature: sha256=…`: HMAC-SHA256, hexadecimal, over the raw body; there may be several while a secret is
 /// replaced. A request without one is a classic webhook and never let in here.
-fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let mut values = delivery.headers.get_all("x-mollie-signature").iter().peekable();
     values.peek().ok_or(Refusal::Missing)?;
     let texts = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));

@@ -43,7 +43,7 @@ fn prepare_secret(secret: &str, source: &Source) -> Result<Key, &'static str> {
 }
 
 /// `PAYPAL-TRANSMISSION-SIG`: SHA256withRSA, base64, over `id|time|webhook id|crc32(raw)`, the checksum in decimal.
-fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let id = delivery.header("paypal-transmission-id")?;
     let time = delivery.header("paypal-transmission-time")?;
     let signature = delivery.header("paypal-transmission-sig")?;

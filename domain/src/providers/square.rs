@@ -39,7 +39,7 @@ fn prepare_secret(secret: &str, source: &Source) -> Result<Key, &'static str> {
 }
 
 /// `x-square-hmacsha256-signature`: HMAC-SHA256, base64, over the URL as registered at Square and the raw body.
-fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let signature = delivery.header("x-square-hmacsha256-signature")?;
     let signature = STANDARD.decode(signature).map_err(|_| Refusal::Malformed)?;
     verify(secrets, now_unix, &[source.notification_url.as_bytes(), delivery.body], &[signature])

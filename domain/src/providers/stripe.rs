@@ -40,7 +40,7 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 }
 
 /// `Stripe-Signature: t=…,v1=…[,v1=…]`: HMAC-SHA256 over `{t}.{raw}`.
-fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let header = delivery.header("stripe-signature")?;
     let mut time = None;
     let mut candidates = Vec::with_capacity(2);
@@ -57,8 +57,9 @@ fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], no
     if candidates.is_empty() {
         return Err(Refusal::Malformed);
     }
-    verify(secrets, now_unix, &[time.as_bytes(), b".", delivery.body], &candidates)?;
-    check_time(signed_unix, now_unix, source.tolerance_seconds)
+    let secret = verify(secrets, now_unix, &[time.as_bytes(), b".", delivery.body], &candidates)?;
+    check_time(signed_unix, now_unix, source.tolerance_seconds)?;
+    Ok(secret)
 }
 
 fn headers(_: &Source) -> Vec<Header> {

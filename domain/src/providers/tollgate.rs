@@ -48,7 +48,7 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 
 /// Standard Webhooks: over `{webhook-id}.{webhook-timestamp}.{raw}`, in a list split by spaces: `v1,` HMAC-SHA256 or `v1a,`
 /// Ed25519, base64.
-fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<(), Refusal> {
+fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
     let id = delivery.header("webhook-id")?;
     let time = delivery.header("webhook-timestamp")?;
     let signed_unix: i64 = time.parse().map_err(|_| Refusal::Malformed)?;
@@ -62,12 +62,13 @@ fn authenticate(delivery: &Delivery<'_>, source: &Source, secrets: &[Secret], no
         return Err(Refusal::Malformed);
     }
     let parts = [id.as_bytes(), b".", time.as_bytes(), b".", delivery.body];
-    verify_with(secrets, now_unix, |key| match key {
+    let secret = verify_with(secrets, now_unix, |key| match key {
         Key::HmacSha256(_) => key.accepts(&parts, &symmetric),
         Key::Ed25519(_) => key.accepts(&parts, &asymmetric),
         _ => false,
     })?;
-    check_time(signed_unix, now_unix, source.tolerance_seconds)
+    check_time(signed_unix, now_unix, source.tolerance_seconds)?;
+    Ok(secret)
 }
 
 fn headers(_: &Source) -> Vec<Header> {

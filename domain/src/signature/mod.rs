@@ -103,7 +103,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Tries every valid secret against every candidate signature.
+/// Tries every valid secret against every candidate signature; the index of the first that fits.
 ///
 /// # Errors
 /// [`Refusal::Wrong`] if none fits.
@@ -112,17 +112,17 @@ pub fn verify(
     now_unix: i64,
     parts: &[&[u8]],
     candidates: &[impl AsRef<[u8]>],
-) -> Result<(), Refusal> {
+) -> Result<usize, Refusal> {
     verify_with(secrets, now_unix, |key| key.accepts(parts, candidates))
 }
 
-/// Tries every valid secret's key with a provider's own test.
+/// Tries every valid secret's key with a provider's own test; the index of the first that fits.
 ///
 /// # Errors
 /// [`Refusal::Wrong`] if none fits.
-pub fn verify_with(secrets: &[Secret], now_unix: i64, accepts: impl Fn(&Key) -> bool) -> Result<(), Refusal> {
-    let mut valid = secrets.iter().filter(|secret| secret.is_valid_at(now_unix));
-    if valid.any(|secret| accepts(&secret.key)) { Ok(()) } else { Err(Refusal::Wrong) }
+pub fn verify_with(secrets: &[Secret], now_unix: i64, accepts: impl Fn(&Key) -> bool) -> Result<usize, Refusal> {
+    let fits = |secret: &Secret| secret.is_valid_at(now_unix) && accepts(&secret.key);
+    secrets.iter().position(fits).ok_or(Refusal::Wrong)
 }
 
 /// Reads 64 hexadecimal digits.
@@ -185,7 +185,8 @@ mod tests {
         let secrets = [old.clone(), new.clone()];
         let of_old = old.sign(&[b"body"]);
         let of_new = new.sign(&[b"body"]);
-        assert_eq!(verify(&secrets, 95, &[b"body"], &[vec![0; 32], of_old.clone()]), Ok(()));
+        assert_eq!(verify(&secrets, 95, &[b"body"], &[vec![0; 32], of_old.clone()]), Ok(0));
+        assert_eq!(verify(&secrets, 95, &[b"body"], std::slice::from_ref(&of_new)), Ok(1));
         assert_eq!(verify(&secrets, 101, &[b"body"], &[of_old]), Err(Refusal::Wrong));
         assert_eq!(verify(&secrets, 89, &[b"body"], std::slice::from_ref(&of_new)), Err(Refusal::Wrong));
         assert_eq!(verify(&secrets, 95, &[b"body"], &[[0; 0]; 0]), Err(Refusal::Wrong));

@@ -58,8 +58,11 @@ impl Known {
     fn read(config: &Config, name: &str, folder: &Path) -> Result<Self, String> {
         let configured = source(config, name, folder)?;
         let secrets = config.sources.get(name).map(|source| &source.secrets[..]).unwrap_or_default();
-        let texts = secrets.iter().map(|secret| Ok(secret.read(folder)?.expose().trim().to_owned()));
-        Ok(Self { configured, texts: texts.collect::<Result<_, String>>()? })
+        let mut texts = Vec::with_capacity(secrets.len());
+        for (index, secret) in secrets.iter().enumerate() {
+            texts.extend(secret.read(index, folder)?.into_iter().map(|(_, text)| text.expose().trim().to_owned()));
+        }
+        Ok(Self { configured, texts })
     }
 
     fn as_configured(&self) -> Configured<'_> {

@@ -6,7 +6,8 @@ use std::path::Path;
 use domain::providers::{self, Generic, Provider, Source};
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Secret};
+use super::ConfigError;
+use super::secrets::{SECRETS_MAX, SecretConfig};
 
 /// One configured source.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -55,26 +56,6 @@ fn burst() -> u32 {
     40_000
 }
 
-/// Where a secret is found: exactly one of `env`, `file` and `value`, and when it may be used.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
-pub struct SecretConfig {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub env: Option<String>,
-    /// Relative to the configuration file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<std::path::PathBuf>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<Secret>,
-    /// RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_before: Option<String>,
-    /// RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_after: Option<String>,
-}
-
 /// A source ready for use.
 #[derive(Debug, Clone)]
 pub struct ConfiguredSource {
@@ -84,6 +65,8 @@ pub struct ConfiguredSource {
     pub source: Source,
     /// Its secrets.
     pub secrets: Vec<domain::signature::Secret>,
+    /// What each of the secrets is called, in their order.
+    pub labels: Vec<String>,
     /// Requests a second.
     pub rate_per_second: u32,
     /// Requests at once.
@@ -138,19 +121,30 @@ impl SourceConfig {
             webhook_id: self.webhook_id.clone(),
             generic: self.generic.clone(),
         };
-        let mut secrets = Vec::with_capacity(self.secrets.len());
+        let (mut secrets, mut labels) = (Vec::new(), Vec::new());
         for (index, secret) in self.secrets.iter().enumerate() {
-            let text = secret.read(folder).map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
-            let key = (provider.prepare_secret)(text.expose().trim(), &source)
-                .map_err(|why| fail(format!("secrets[{index}]: {why}")))?;
-            let time = |text: &Option<String>| match time_ms(text.as_deref()) {
-                Ok(ms) => Ok(ms.map(|ms| ms.div_euclid(1000))),
-                Err(why) => Err(fail(format!("secrets[{index}]: {why}"))),
-            };
-            let (not_before, not_after) = (time(&secret.not_before)?, time(&secret.not_after)?);
-            secrets.push(domain::signature::Secret::of(key, not_before, not_after));
+            let fail = |why: String| fail(format!("secrets[{index}]: {why}"));
+            let time = |text: &Option<String>| Ok(time_ms(text.as_deref())?.map(|ms| ms.div_euclid(1000)));
+            let not_before = time(&secret.not_before).map_err(fail)?;
+            let not_after = time(&secret.not_after).map_err(fail)?;
+            if not_before.zip(not_after).is_some_and(|(from, to)| from > to) {
+                return Err(fail("not_before is after not_after".into()));
+            }
+            for (label, text) in secret.read(index, folder).map_err(fail)? {
+                if labels.contains(&label) {
+                    return Err(fail(format!("there are two secrets {label:?}: give one of them another label")));
+                }
+                let key = (provider.prepare_secret)(text.expose().trim(), &source)
+                    .map_err(|why| fail(format!("{label}: {why}")))?;
+                secrets.push(domain::signature::Secret::of(key, not_before, not_after));
+                labels.push(label);
+            }
         }
-        Ok(ConfiguredSource { provider, source, secrets, rate_per_second: self.rate_per_second, burst: self.burst })
+        if secrets.len() > SECRETS_MAX {
+            return Err(fail(format!("{} secrets, more than {SECRETS_MAX}", secrets.len())));
+        }
+        let (rate_per_second, burst) = (self.rate_per_second, self.burst);
+        Ok(ConfiguredSource { provider, source, secrets, labels, rate_per_second, burst })
     }
 }
 
@@ -160,23 +154,4 @@ fn time_ms(text: Option<&str>) -> Result<Option<i64>, String> {
         providers::parse_time_ms(text).ok_or_else(|| format!("{text:?} is not a time such as 2026-12-01T00:00:00Z"))
     };
     text.map(read).transpose()
-}
-
-impl SecretConfig {
-    /// Reads the secret's text; `folder` is the configuration file's.
-    ///
-    /// # Errors
-    /// What is missing, in words; never the value.
-    pub fn read(&self, folder: &Path) -> Result<Secret, String> {
-        match (&self.env, &self.file, &self.value) {
-            (Some(name), None, None) => {
-                std::env::var(name).map(Secret::new).map_err(|_| format!("environment variable {name} is not set"))
-            }
-            (None, Some(file), None) => std::fs::read_to_string(folder.join(file))
-                .map(|text| Secret::new(text.trim()))
-                .map_err(|error| format!("cannot read {}: {error}", file.display())),
-            (None, None, Some(value)) => Ok(value.clone()),
-            _ => Err("needs exactly one of env, file and value".into()),
-        }
-    }
 }

@@ -97,3 +97,143 @@ fn the_programs_of_the_status_page_are_addresses() {
     let many = vec!["\"a:1\""; 65].join(",");
     assert!(error(&format!("[status]\nprograms = [{many}]"), &[]).contains("at most 64"));
 }
+
+/// A folder of this test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("tollgate-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        std::fs::write(self.0.join(path), text).unwrap();
+    }
+
+    /// The labels of a source with these secrets, with the signature that each gives.
+    fn prepare(&self, secrets: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
+        let text = format!("[sources.a]\nprovider = \"stripe\"\nregion = \"eu\"\nsecrets = [{secrets}]");
+        let config = parse("x", &text, &BTreeMap::new()).unwrap();
+        let [source] = config.prepare_sources(&self.0).map_err(|error| error.to_string())?.try_into().unwrap();
+        let signed = source.secrets.iter().map(|secret| secret.sign(&[b"body"]));
+        Ok(source.labels.into_iter().zip(signed).collect())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn signature(secret: &str) -> Vec<u8> {
+    domain::signature::Secret::new(secret.as_bytes(), None, None).unwrap().sign(&[b"body"])
+}
+
+#[test]
+fn each_file_of_a_directory_is_a_secret_as_kubernetes_lays_them_out() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::new();
+    let secrets = folder.0.join("secrets");
+    for version in ["..one", "..two"] {
+        std::fs::create_dir_all(secrets.join(version).join("lost+found")).unwrap();
+    }
+    folder.write("secrets/..one/old", "whsec_old\n");
+    folder.write("secrets/..two/old", "whsec_old\n");
+    folder.write("secrets/..two/new", " whsec_new");
+    folder.write("secrets/..two/.hidden", "whsec_hidden");
+    symlink("..one", secrets.join("..data")).unwrap();
+    symlink("..data/old", secrets.join("old")).unwrap();
+    let directory = "{ directory = \"secrets\" }";
+    assert_eq!(folder.prepare(directory), Ok(vec![("old".into(), signature("whsec_old"))]));
+    // The link is swapped before the names beside it follow.
+    symlink("..two", secrets.join("..swap")).unwrap();
+    std::fs::rename(secrets.join("..swap"), secrets.join("..data")).unwrap();
+    let both = [("new", "whsec_new"), ("old", "whsec_old")].map(|(label, text)| (label.to_owned(), signature(text)));
+    assert_eq!(folder.prepare(directory), Ok(both.to_vec()));
+    // And as anybody would: files, one of them a link.
+    std::fs::create_dir(folder.0.join("plain")).unwrap();
+    symlink("../secrets/..two/new", folder.0.join("plain/linked")).unwrap();
+    folder.write("plain/..data_tmp", "not for us");
+    let linked = ("linked".to_owned(), signature("whsec_new"));
+    assert_eq!(folder.prepare("{ directory = \"plain\" }"), Ok(vec![linked]));
+}
+
+#[test]
+fn a_secret_is_called_by_its_label_file_or_place() {
+    let folder = Folder::new();
+    folder.write("stripe_old", "whsec_old");
+    let found = folder.prepare(
+        "{ value = \"a\" }, { file = \"stripe_old\" }, { value = \"c\", label = \"by-hand\" }, { env = \"PATH\" }",
+    );
+    let labels: Vec<_> = found.unwrap().into_iter().map(|(label, _)| label).collect();
+    assert_eq!(labels, ["0", "stripe_old", "by-hand", "PATH"]);
+}
+
+#[test]
+fn secrets_that_could_not_be_told_apart_or_used_are_refused_by_name() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.0.join("empty")).unwrap();
+    std::fs::create_dir(folder.0.join("blank")).unwrap();
+    folder.write("blank/nothing", "\n");
+    std::fs::create_dir(folder.0.join("many")).unwrap();
+    (0..17).for_each(|number| folder.write(&format!("many/{number}"), "hunter2"));
+    std::fs::create_dir(folder.0.join("odd")).unwrap();
+    folder.write("odd/my key", "hunter2");
+    folder.write("large", &"hunter2".repeat(10_000));
+    for (secrets, named) in [
+        (
+            "{ value = \"a\", label = \"x\" }, { value = \"b\", label = \"x\" }",
+            "secrets[1]: there are two secrets \"x\"",
+        ),
+        ("{ directory = \"empty\" }", "secrets[0]: directory empty has no files"),
+        ("{ directory = \"nowhere\" }", "secrets[0]: cannot read directory nowhere"),
+        ("{ directory = \"blank\" }", "secrets[0]: nothing: is empty"),
+        ("{ directory = \"many\" }", "more than 16 files"),
+        ("{ directory = \"odd\" }", "\"my key\" is no label"),
+        ("{ directory = \"odd\", label = \"x\" }", "each file's name is its label"),
+        ("{ value = \"a\", label = \"a b\" }", "\"a b\" is no label"),
+        ("{ value = \"a\", file = \"b\" }", "exactly one of env, file, directory and value"),
+        ("{ file = \"large\" }", "more than 65536 bytes"),
+        (
+            "{ value = \"a\", not_before = \"2027-01-01T00:00:00Z\", not_after = \"2026-01-01T00:00:00Z\" }",
+            "secrets[0]: not_before is after not_after",
+        ),
+    ] {
+        let message = folder.prepare(secrets).unwrap_err();
+        assert!(message.contains(named) && message.starts_with("sources.a: "), "{secrets}: {message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
+fn what_a_running_program_cannot_take_is_named() {
+    let parse = |text: &str| parse("x", text, &BTreeMap::new()).unwrap();
+    let source = "[sources.a]\nprovider = \"stripe\"\nregion = \"eu\"\nsecrets = [{ value = \"a\" }]\n";
+    let running = parse("[postgres]\nurl = \"postgres://u:one@h/db\"");
+    let other = "regions = [\"eu\"]\n[postgres]\nurl = \"postgres://u:two@h/db\"\n[writer]\nflush_ms = 5\n\
+                 [orders.agrees]\nshipped = [\"paid\"]\n";
+    let keys = running.changed_keys(&parse(&format!("{other}{source}"))).unwrap();
+    assert_eq!(keys, ["orders.agrees.shipped", "postgres.url", "regions", "writer.flush_ms"]);
+    assert!(running.changed_keys(&running).unwrap().is_empty());
+}
+
+#[test]
+fn trusted_proxies_are_networks_and_never_everybody() {
+    let config = parse("x", "[ingest]\ntrusted_proxies = [\"10.0.0.0/8\", \"fd00::/8\"]", &BTreeMap::new()).unwrap();
+    let contains = |address: &str| config.ingest.trusted_proxies.contains(address.parse().unwrap());
+    assert!(contains("10.1.2.3") && contains("::ffff:10.1.2.3") && contains("fd00::1"));
+    assert!(!contains("11.0.0.1") && !contains("2001:db8::1"));
+    let variables = [("TOLLGATE_INGEST_TRUSTED_PROXIES".to_owned(), "192.0.2.0/24, 10.0.0.1/32".to_owned())].into();
+    assert!(parse("x", "", &variables).unwrap().ingest.trusted_proxies.contains("192.0.2.9".parse().unwrap()));
+    for (text, named) in [
+        ("trusted_proxies = [\"10.0.0.0/8\", \"0.0.0.0/0\"]", "must not hold everybody"),
+        ("trusted_proxies = [\"proxy.example\"]", "ingest.trusted_proxies[0]"),
+        ("proxy_header = \"via\"", "ingest.proxy_header"),
+    ] {
+        let message = error(&format!("[ingest]\n{text}"), &[]);
+        assert!(message.contains(named), "{text}: {message}");
+    }
+}

@@ -64,7 +64,7 @@ fn the_product_reads_every_event_as_planned() {
         let delivery = Delivery { headers: &headers, body: &body };
         let source = &kit.source.source;
         let authentic = (kit.source.provider.authenticate)(&delivery, source, &kit.source.secrets, START);
-        let expected = if facts.plan == Plan::Forged { Err(Refusal::Wrong) } else { Ok(()) };
+        let expected = if facts.plan == Plan::Forged { Err(Refusal::Wrong) } else { Ok(0) };
         assert_eq!(authentic, expected, "{facts:?}");
         let items = (kit.source.provider.normalise)(&delivery, source, START * 1000);
         check(&run, &facts, &items);

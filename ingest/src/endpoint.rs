@@ -1,0 +1,71 @@
+//! One source at work: its configuration, its budget and its metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use platform::config::ConfiguredSource;
+
+use crate::admission::SourceLimit;
+use crate::metrics::{SecretMetrics, SourceMetrics};
+
+/// All sources by their names.
+pub type Endpoints = BTreeMap<Arc<str>, Arc<Endpoint>>;
+
+pub struct Endpoint {
+    pub name: Arc<str>,
+    pub source: ConfiguredSource,
+    pub limit: Arc<SourceLimit>,
+    pub metrics: SourceMetrics,
+    /// Of each secret, in the order of the source's.
+    pub secrets: Vec<SecretMetrics>,
+}
+
+impl Endpoint {
+    /// `before` is what the source was: a budget that stays the same goes on with what is left of it.
+    fn new(source: ConfiguredSource, before: Option<&Self>) -> Self {
+        let (rate_per_second, burst) = (source.rate_per_second, source.burst);
+        let limit = before.map(|before| &before.limit).filter(|limit| limit.is(rate_per_second, burst));
+        let named = source.labels.iter().zip(&source.secrets);
+        let secrets = named.map(|(label, secret)| SecretMetrics::new(&source.source.name, label, secret)).collect();
+        Self {
+            name: source.source.name.as_str().into(),
+            limit: limit.map_or_else(|| SourceLimit::new(rate_per_second, burst).into(), Arc::clone),
+            metrics: SourceMetrics::new(&source.source.name),
+            secrets,
+            source,
+        }
+    }
+
+    /// The labels of its secrets, for logs.
+    fn labels(&self) -> String {
+        self.source.labels.join(", ")
+    }
+}
+
+/// Sources ready for work, and what differs from those before said in the log.
+pub fn endpoints(sources: Vec<ConfiguredSource>, before: &Endpoints) -> Endpoints {
+    for endpoint in before.values() {
+        let now = sources.iter().find(|source| source.source.name == *endpoint.name);
+        if now.is_none() {
+            tracing::info!(source = &*endpoint.name, "source taken away");
+        }
+        let secrets = endpoint.source.labels.iter().zip(&endpoint.secrets);
+        secrets
+            .filter(|(label, _)| now.is_none_or(|source| !source.labels.contains(label)))
+            .for_each(|(_, metrics)| metrics.taken_away());
+    }
+    let endpoint = |source: ConfiguredSource| {
+        let was = before.get(source.source.name.as_str()).map(AsRef::as_ref);
+        let endpoint = Endpoint::new(source, was);
+        let secrets = endpoint.labels();
+        match was.map(Endpoint::labels) {
+            None => tracing::info!(source = &*endpoint.name, secrets, "source added"),
+            Some(were) if were != secrets => {
+                tracing::info!(source = &*endpoint.name, secrets, were, "secrets changed");
+            }
+            Some(_) => {}
+        }
+        (Arc::clone(&endpoint.name), Arc::new(endpoint))
+    };
+    sources.into_iter().map(endpoint).collect()
+}

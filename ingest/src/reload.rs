@@ -1,0 +1,65 @@
+//! SIGHUP: the configuration is read again, and its sources replace those at work. Requests under way end with the sources
+//! they began with; none waits and none is dropped.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use platform::config::{self, Config, ConfigError, ConfiguredSource};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::Gateway;
+use crate::metrics::ReloadMetrics;
+
+/// Waits for SIGHUP, which from now on does not end the program.
+pub struct Reloads {
+    hangup: Signal,
+    file: Option<PathBuf>,
+    /// What the program was started with.
+    running: Config,
+}
+
+impl Reloads {
+    /// Listens for SIGHUP; `file` is read again each time.
+    ///
+    /// # Errors
+    /// When the signal cannot be listened for.
+    pub fn listen(running: Config, file: Option<PathBuf>) -> std::io::Result<Self> {
+        Ok(Self { hangup: signal(SignalKind::hangup())?, file, running })
+    }
+
+    /// Serves reloads one after another until `stop`.
+    pub async fn serve(mut self, gateway: Arc<Gateway>, stop: CancellationToken) {
+        let metrics = ReloadMetrics::new();
+        while let Some(Some(())) = stop.run_until_cancelled(self.hangup.recv()).await {
+            let file = self.file.clone();
+            let read = tokio::task::spawn_blocking(move || read(file)).await;
+            match read.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string())) {
+                Ok((config, sources)) => {
+                    self.say_what_needs_a_restart(&config);
+                    tracing::info!(sources = sources.len(), "configuration read again");
+                    gateway.replace_sources(sources);
+                    metrics.applied.increment(1);
+                }
+                Err(error) => {
+                    tracing::error!(error, "configuration cannot be used: the one before stays in force");
+                    metrics.refused.increment(1);
+                }
+            }
+        }
+    }
+
+    fn say_what_needs_a_restart(&self, config: &Config) {
+        match self.running.changed_keys(config) {
+            Ok(keys) if keys.is_empty() => {}
+            Ok(keys) => tracing::warn!(keys = keys.join(", "), "changed, but only a restart puts these into force"),
+            Err(error) => tracing::warn!(%error, "cannot tell what else changed"),
+        }
+    }
+}
+
+fn read(file: Option<PathBuf>) -> Result<(Config, Vec<ConfiguredSource>), ConfigError> {
+    let config = config::load(file.as_deref())?;
+    let sources = config.prepare_sources(&config::folder_of(file.as_deref()))?;
+    Ok((config, sources))
+}
