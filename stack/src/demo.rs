@@ -47,7 +47,9 @@ pub fn run(stack: &Stack, options: Options) -> Result<ExitCode> {
     let before = stack.running()?;
     let result = demonstrate(stack, options);
     if options.keep && result.is_ok() {
-        println!("\nEverything still runs. `cargo stack status` shows it, `cargo stack down` ends it.");
+        println!(
+            "\nEverything still runs: http://127.0.0.1:8083/ is its status page, `cargo stack status` lists it, `cargo stack down` ends it."
+        );
         return result;
     }
     let programs = stack.stop_programs();

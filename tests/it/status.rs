@@ -1,4 +1,5 @@
-//! The reconciler's status page in a real browser, under load.
+//! The reconciler's status page in a real browser, under load. `WRITE_DOCS=1 cargo test -p it the_status_page_shows` takes
+//! the picture in docs/; `SCREENSHOTS=folder` keeps one of every width and scheme.
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -156,13 +157,6 @@ async fn the_status_page_shows_the_load_finds_an_order_by_keyboard_and_says_what
         ensure!(found_role == role, "{selector} has role {found_role}");
         ensure!(name.is_empty() || found_name == name, "{selector} has the name {found_name:?}");
     }
-    if std::env::var_os("WRITE_DOCS").is_some() {
-        browser.run("document.activeElement.blur(); scrollTo(0, 0)").await?;
-        browser.look(1280, 760, "light").await?;
-        let picture = STANDARD.decode(browser.screenshot().await?)?;
-        ensure!(picture.len() < PICTURE_BYTES_MAX, "{} bytes", picture.len());
-        std::fs::write(PICTURE, picture)?;
-    }
     looks(&browser).await?;
 
     // A payment by its provider's own id, from an address that somebody sent; it is parked.
@@ -174,15 +168,22 @@ async fn the_status_page_shows_the_load_finds_an_order_by_keyboard_and_says_what
     })
     .await?;
     save(&browser, "parked.png").await?;
-    eventually("the parked event is counted", async || {
-        ensure!(figure(&browser, "parked").await? > 0.0);
-        Ok(())
-    })
-    .await?;
     browser.run("location.hash = '#find=A-1001'").await?;
     eventually("the difference is shown", async || {
         let result = browser.text("#result").await?.replace('\u{a0}', " ");
         ensure!(result.contains("expected EUR 19.99, is EUR 10.00"), "{result}");
+        Ok(())
+    })
+    .await?;
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        browser.run("scrollTo(0, 0)").await?;
+        browser.look(1280, 1100, "light").await?;
+        let picture = STANDARD.decode(browser.screenshot().await?)?;
+        ensure!(picture.len() < PICTURE_BYTES_MAX, "{} bytes", picture.len());
+        std::fs::write(PICTURE, picture)?;
+    }
+    eventually("the parked event is counted", async || {
+        ensure!(figure(&browser, "parked").await? > 0.0);
         Ok(())
     })
     .await?;
@@ -226,6 +227,8 @@ async fn the_status_page_shows_the_load_finds_an_order_by_keyboard_and_says_what
         Ok(())
     })
     .await?;
+    let poor = browser.run(CONTRAST).await?;
+    ensure!(poor.as_array().is_some_and(Vec::is_empty), "hard to read while it is silent: {poor:#}");
     save(&browser, "stale.png").await?;
     browser.quit().await?;
     programs.clean().await
