@@ -9,7 +9,7 @@ use bytes::Bytes;
 use domain::event::shard_of;
 use domain::frame::Record;
 use domain::providers::{Challenge, Delivery, Item};
-use domain::quarantine::Quarantined;
+use domain::quarantine::{self, Quarantined};
 use domain::signature::Refusal;
 use futures_util::FutureExt;
 use futures_util::future::try_join_all;
@@ -217,6 +217,7 @@ impl Gateway {
                         reason,
                         received_at_ms,
                         body: body.into(),
+                        headers: quarantine::keep(headers, source),
                     };
                     (shard_of(quarantined.id(), self.shards), Record::quarantined(&quarantined))
                 }
