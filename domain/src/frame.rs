@@ -48,7 +48,7 @@ impl<'a> Record<'a> {
     /// Encodes a quarantined body as a whole record, length included.
     #[must_use]
     pub fn quarantined(body: &Quarantined<'_>) -> Bytes {
-        record(TAG_QUARANTINED, body.body.len() + 256, |out| body.encode(out))
+        record(TAG_QUARANTINED, body.body.len() + 512, |out| body.encode(out))
     }
 
     /// Reads a whole record as [`Frame::records`] yields it.
@@ -191,6 +191,7 @@ mod tests {
             reason: "unknown payment type".into(),
             received_at_ms: 3,
             body: vec![0xFF; 70_000].into(),
+            headers: vec![("webhook-id".into(), "msg_1".into())],
         };
         let bytes = frame(&[Record::event(&first), Record::quarantined(&body)]);
         let parsed = Frame::parse(&bytes).unwrap();

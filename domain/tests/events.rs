@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::providers::{self, Delivery, Item, Provider, Source};
+use domain::quarantine;
 use http::{HeaderMap, HeaderName};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -149,6 +150,23 @@ impl Sent {
             prop_assert_eq!(domain::frame::Record::decode(&record), Ok(domain::frame::Record::Event(*event)));
         }
         Ok(())
+    }
+}
+
+/// `quarantine retry` reads the stored item and headers, nothing else.
+#[test]
+fn what_quarantine_keeps_is_enough_to_read_it_again() {
+    for sent in SENT.iter() {
+        let delivery = Delivery { headers: &sent.headers, body: &sent.body };
+        let items = (sent.provider.normalise)(&delivery, &sent.source, sent.now_ms);
+        let headers = quarantine::restore(&quarantine::keep(&sent.headers, &sent.source));
+        let again = Delivery { headers: &headers, body: &sent.body };
+        assert_eq!((sent.provider.normalise)(&again, &sent.source, sent.now_ms), items, "{}", sent.provider.name);
+        for item in &items {
+            let Item::Quarantine { body, .. } = item else { continue };
+            let again = (sent.provider.normalise)(&Delivery { headers: &headers, body }, &sent.source, sent.now_ms);
+            assert_eq!(&again[..], std::slice::from_ref(item), "{}", sent.provider.name);
+        }
     }
 }
 

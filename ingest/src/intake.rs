@@ -10,7 +10,7 @@ use bytes::Bytes;
 use domain::event::shard_of;
 use domain::frame::{Record, traced};
 use domain::providers::{Challenge, Delivery, Item};
-use domain::quarantine::Quarantined;
+use domain::quarantine::{self, Quarantined};
 use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use http_body_util::{BodyExt, Full, Limited};
@@ -268,6 +268,7 @@ impl Gateway {
                         reason,
                         received_at_ms,
                         body: body.into(),
+                        headers: quarantine::keep(headers, source),
                     };
                     (shard_of(quarantined.id(), self.shards), Record::quarantined(&quarantined))
                 }

@@ -78,7 +78,7 @@ pub async fn connect(config: &Cassandra) -> Result<Session, CassandraError> {
     Ok(builder.build().await?)
 }
 
-/// Creates the keyspace and the tables that are not there.
+/// Creates the keyspace, the tables and the columns that are not there.
 ///
 /// # Errors
 /// What Cassandra says.
@@ -89,7 +89,8 @@ pub async fn create_schema(session: &Session, config: &Cassandra) -> Result<(), 
     let statements: String =
         TABLES.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
     for statement in statements.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
-        let qualified = statement.replacen("IF NOT EXISTS ", &format!("IF NOT EXISTS {}.", config.keyspace), 1);
+        let before_name = if statement.starts_with("ALTER") { "ALTER TABLE " } else { "IF NOT EXISTS " };
+        let qualified = statement.replacen(before_name, &format!("{before_name}{}.", config.keyspace), 1);
         session.query_unpaged(qualified, ()).await?;
     }
     check_replication(session, &config.keyspace).await
@@ -151,10 +152,13 @@ pub fn cql_date(day: i32) -> CqlDate {
     CqlDate((1_u32 << 31).wrapping_add_signed(day))
 }
 
-/// One of sixteen buckets, so that a flood of quarantined or dead-lettered records fills no single partition.
+/// The number of buckets of [`spread`].
+pub const BUCKETS: i32 = 16;
+
+/// One of [`BUCKETS`] buckets, so that a flood of quarantined or dead-lettered records fills no single partition.
 #[must_use]
 pub fn spread(id: Uuid) -> i32 {
-    i32::from(id.as_bytes()[15] % 16)
+    i32::from(id.as_bytes()[15]) % BUCKETS
 }
 
 /// Whether the same request can succeed later: everything but a request that Cassandra understood and refuses.

@@ -281,7 +281,7 @@ impl Config {
     /// The largest frame that can be in a queue: a full one, or one record with a whole body in it.
     #[must_use]
     pub fn frame_bytes_largest(&self) -> usize {
-        // Reason, source and lengths of a quarantined record take less than 2 KiB.
+        // Reason, source, headers (1 KiB) and lengths of a quarantined record take less than 2 KiB.
         self.rabbitmq.frame_bytes_max.max(self.ingest.body_bytes_max + 2048)
     }
 

@@ -1,12 +1,13 @@
 //! Dead letters: records that a program cannot process, each alone, kept as they were until a person has looked.
 
+use domain::frame::Record;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use metrics::{Counter, counter, describe_counter};
 use scylla::SerializeRow;
 use scylla::client::session::Session;
 use scylla::statement::prepared::PreparedStatement;
-use scylla::value::CqlTimestamp;
+use scylla::value::{CqlTimestamp, MaybeUnset};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -37,6 +38,18 @@ struct DeadRow<'a> {
     reason: &'a str,
     failed_at: CqlTimestamp,
     record: &'a [u8],
+    source: MaybeUnset<&'a str>,
+    region: MaybeUnset<&'a str>,
+    program_version: &'static str,
+}
+
+/// The source and region of a record that can be read.
+fn of_whom<'a>(record: &'a Option<Record<'_>>) -> (MaybeUnset<&'a str>, MaybeUnset<&'a str>) {
+    match record {
+        Some(Record::Event(event)) => (MaybeUnset::Set(&event.source), MaybeUnset::Set(&event.region)),
+        Some(Record::Quarantined(body)) => (MaybeUnset::Set(&body.source), MaybeUnset::Set(&body.region)),
+        None => (MaybeUnset::Unset, MaybeUnset::Unset),
+    }
 }
 
 impl DeadLetters {
@@ -45,8 +58,8 @@ impl DeadLetters {
     /// # Errors
     /// What Cassandra says.
     pub async fn new(session: &Session, config: &Cassandra, stage: Stage) -> Result<Self, CassandraError> {
-        let insert = "INSERT INTO {keyspace}.dead_letters (stage, bucket, id, queue, reason, failed_at, record) \
-                      VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let insert = "INSERT INTO {keyspace}.dead_letters (stage, bucket, id, queue, reason, failed_at, record, \
+                      source, region, program_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         describe_counter!("tollgate_dead_letters_total", "Records stored in the dead_letters table, by stage.");
         let stored = counter!("tollgate_dead_letters_total", "stage" => stage.as_str());
         Ok(Self { insert: prepare(session, config, insert).await?, stage, stored })
@@ -93,8 +106,20 @@ impl DeadLetters {
         tracing::error!(queue, reason, trace_id, "dead-lettered");
         // The same bytes are the same row, however often they come.
         let id = domain::ids::record_id("dead", record);
-        let failed_at = CqlTimestamp(now_ms());
-        let row = DeadRow { stage: self.stage.as_str(), bucket: spread(id), id, queue, reason, failed_at, record };
+        let decoded = Record::decode(record).ok();
+        let (source, region) = of_whom(&decoded);
+        let row = DeadRow {
+            stage: self.stage.as_str(),
+            bucket: spread(id),
+            id,
+            queue,
+            reason,
+            failed_at: CqlTimestamp(now_ms()),
+            record,
+            source,
+            region,
+            program_version: env!("CARGO_PKG_VERSION"),
+        };
         let mut backoff = Backoff::for_services();
         while let Err(error) = session.execute_unpaged(&self.insert, &row).await {
             tracing::error!(%error, "cannot store a dead letter; trying again");

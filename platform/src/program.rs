@@ -1,6 +1,7 @@
 //! What every program does around its work: load the configuration, log, listen for signals, end with a status.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -95,4 +96,34 @@ async fn cancel_on_signal(stop: CancellationToken) {
     }
     tracing::warn!("second signal: ending at once");
     std::process::exit(130);
+}
+
+/// A line of progress on standard error, at most one a second.
+#[derive(Debug)]
+pub struct Progress {
+    started: Instant,
+    shown: Instant,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { started: Instant::now(), shown: Instant::now() }
+    }
+}
+
+impl Progress {
+    /// A rate over the whole time.
+    #[must_use]
+    pub fn rate(&self, count: u64) -> u64 {
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        count.saturating_mul(1000) / elapsed_ms.max(1)
+    }
+
+    /// Shows a line, if a second has gone by since the last one.
+    pub fn show(&mut self, line: impl FnOnce() -> String) {
+        if self.shown.elapsed() >= Duration::from_secs(1) {
+            self.shown = Instant::now();
+            eprintln!("{:4} s  {}", self.started.elapsed().as_secs(), line());
+        }
+    }
 }

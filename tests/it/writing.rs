@@ -51,6 +51,7 @@ async fn events_are_stored_and_handed_on_and_a_poisoned_record_goes_alone() -> R
         reason: "unknown payment type".into(),
         received_at_ms: 1,
         body: b"{\"what\":1}".into(),
+        headers: vec![("webhook-id".into(), "m1".into())],
     };
     let quarantined = Record::quarantined(&quarantined);
     let mut records: Vec<&[u8]> = good.iter().map(Vec::as_slice).collect();

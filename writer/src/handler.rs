@@ -82,7 +82,7 @@ impl Handler for WriteHandler {
         let stored: Vec<&Incoming<'_>> =
             sorted.events.iter().enumerate().filter(|(index, _)| is_stored(*index)).map(|(_, event)| event).collect();
         let refused_bodies = self.store.quarantine(&sorted.quarantined, give_up).await?;
-        self.metrics.quarantined.increment(sorted.quarantined.len() as u64);
+        self.metrics.quarantined.increment((sorted.quarantined.len() - refused_bodies.len()) as u64);
         let refused_bodies: Vec<_> = refused_bodies
             .into_iter()
             .map(|(index, reason)| (Record::quarantined(&sorted.quarantined[index]), reason))

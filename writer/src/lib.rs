@@ -1,5 +1,6 @@
 //! The writer: consume frames, store each event in Cassandra, publish it as stored, and only then acknowledge.
 
+mod commands;
 mod days;
 mod forward;
 mod handler;
@@ -19,6 +20,7 @@ use platform::telemetry::{self, Readiness};
 use platform::trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::commands::Command;
 use crate::forward::Forwarder;
 use crate::handler::WriteHandler;
 use crate::metrics::Metrics;

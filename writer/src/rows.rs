@@ -1,5 +1,7 @@
 //! The rows of Cassandra's tables, in the order of their statements' markers; absent columns are unset, never null.
 
+use std::collections::BTreeMap;
+
 use domain::PaymentEvent;
 use domain::partition::{Layout, day_of};
 use domain::quarantine::Quarantined;
@@ -79,7 +81,7 @@ impl<'a> EventRow<'a> {
 
 /// The insert of a [`QuarantineRow`].
 pub const INSERT_QUARANTINED: &str = "INSERT INTO {keyspace}.quarantine (source, bucket, id, provider, region, reason, \
-     received_at, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+     received_at, body, headers) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// A row of `quarantine`.
 #[derive(SerializeRow)]
@@ -93,6 +95,8 @@ pub struct QuarantineRow<'a> {
     reason: &'a str,
     received_at: CqlTimestamp,
     body: &'a [u8],
+    /// Not unset: a body that comes again has other headers, or none.
+    headers: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> QuarantineRow<'a> {
@@ -108,6 +112,7 @@ impl<'a> QuarantineRow<'a> {
             reason: &quarantined.reason,
             received_at: CqlTimestamp(quarantined.received_at_ms),
             body: &quarantined.body,
+            headers: quarantined.headers.iter().map(|(name, value)| (&**name, &**value)).collect(),
         }
     }
 }

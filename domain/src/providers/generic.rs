@@ -29,6 +29,9 @@ pub static PROVIDER: Provider = Provider {
     samples: include_str!("samples/generic.txt"),
 };
 
+/// What a path into the headers begins with.
+const HEADER: &str = "header:";
+
 /// What is configured of a generic source.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +54,15 @@ pub struct Generic {
     /// The event types that carry no payment change; a type in neither list is quarantined.
     #[serde(default)]
     pub no_change: Vec<String>,
+}
+
+impl Generic {
+    /// The names of the headers that its fields are read from.
+    pub(crate) fn read_headers(&self) -> impl Iterator<Item = &str> {
+        let Fields { id, kind, time, payment, transaction, amount: _, currency, order, user, account } = &self.fields;
+        let optional = [transaction, currency, order, user, account].into_iter().flatten();
+        [id, kind, time, payment].into_iter().chain(optional).filter_map(|path| path.strip_prefix(HEADER))
+    }
 }
 
 /// The hash function of an HMAC.
@@ -214,7 +226,7 @@ struct Document<'d, 'a> {
 impl<'a> Document<'_, 'a> {
     /// A text that is not empty, or an integer as text.
     fn text(&self, path: &str) -> Option<Cow<'a, str>> {
-        let text = match path.strip_prefix("header:") {
+        let text = match path.strip_prefix(HEADER) {
             Some(name) => Cow::Borrowed(self.delivery.header(name).ok()?),
             None => match self.body.pointer(path)? {
                 Value::String(text) => Cow::Owned(text.clone()),

@@ -102,6 +102,27 @@ impl SourceConfig {
         Ok(())
     }
 
+    /// What the meaning of the source's events depends on; no secret is read.
+    ///
+    /// # Errors
+    /// A time that cannot be read.
+    pub fn source(&self, name: &str) -> Result<Source, ConfigError> {
+        let paid_from = time_ms(self.authorized_is_paid_from.as_deref());
+        Ok(Source {
+            name: name.to_owned(),
+            region: self.region.clone(),
+            account_regions: self.account_regions.clone(),
+            order_key: self.order_key.clone(),
+            user_key: self.user_key.clone(),
+            tolerance_seconds: self.tolerance_seconds,
+            authorized_is_paid_from_ms: paid_from
+                .map_err(|why| ConfigError::Invalid(format!("sources.{name}: {why}")))?,
+            notification_url: self.notification_url.clone(),
+            webhook_id: self.webhook_id.clone(),
+            generic: self.generic.clone(),
+        })
+    }
+
     /// Reads the secrets and makes the source ready; `folder` is the configuration file's.
     ///
     /// # Errors
@@ -109,18 +130,7 @@ impl SourceConfig {
     pub fn prepare(&self, name: &str, folder: &Path) -> Result<ConfiguredSource, ConfigError> {
         let fail = |message: String| ConfigError::Invalid(format!("sources.{name}: {message}"));
         let provider = providers::find(&self.provider).ok_or_else(|| fail("unknown provider".into()))?;
-        let source = Source {
-            name: name.to_owned(),
-            region: self.region.clone(),
-            account_regions: self.account_regions.clone(),
-            order_key: self.order_key.clone(),
-            user_key: self.user_key.clone(),
-            tolerance_seconds: self.tolerance_seconds,
-            authorized_is_paid_from_ms: time_ms(self.authorized_is_paid_from.as_deref()).map_err(fail)?,
-            notification_url: self.notification_url.clone(),
-            webhook_id: self.webhook_id.clone(),
-            generic: self.generic.clone(),
-        };
+        let source = self.source(name)?;
         let (mut secrets, mut labels) = (Vec::new(), Vec::new());
         for (index, secret) in self.secrets.iter().enumerate() {
             let fail = |why: String| fail(format!("secrets[{index}]: {why}"));

@@ -5,7 +5,7 @@ mod replay;
 mod sweep;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Subcommand;
 use jiff::civil::Date;
@@ -63,30 +63,5 @@ fn check_region(config: &Config, region: &str) -> Result<(), String> {
     match config.regions.iter().any(|known| known == region) {
         true => Ok(()),
         false => Err(format!("there is no region {region:?}; the configuration has: {}", config.regions.join(", "))),
-    }
-}
-
-/// A line of progress on standard error, at most one a second.
-struct Progress {
-    started: Instant,
-    shown: Instant,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { started: Instant::now(), shown: Instant::now() }
-    }
-
-    /// A rate over the whole time.
-    fn rate(&self, count: u64) -> u64 {
-        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        count.saturating_mul(1000) / elapsed_ms.max(1)
-    }
-
-    fn show(&mut self, line: impl FnOnce() -> String) {
-        if self.shown.elapsed() >= Duration::from_secs(1) {
-            self.shown = Instant::now();
-            eprintln!("{:4} s  {}", self.started.elapsed().as_secs(), line());
-        }
     }
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::civil::Date;
 use platform::config::Config;
+use platform::program::Progress;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Progress, check_region, day_of, parse_day};
+use super::{Outcome, check_region, day_of, parse_day};
 use crate::archive::Archive;
 use crate::replay::{Window, replay};
 
@@ -57,7 +58,7 @@ impl Replay {
             order: self.order.clone(),
             dry_run: self.dry_run,
         };
-        let mut shown = Progress::new();
+        let mut shown = Progress::default();
         let replayed = replay(&handler, &archive, &window, &mut |so_far| {
             shown.show(|| format!("{} events read, {} new", so_far.events, so_far.news));
         })

@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use jiff::civil::Date;
 use platform::config::Config;
+use platform::program::Progress;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outcome, Progress, check_region, day_of, parse_day};
+use super::{Outcome, check_region, day_of, parse_day};
 use crate::archive::Archive;
 use crate::sweep::{Sweeper, Tally, Unit, Units};
 
@@ -52,7 +53,7 @@ impl Sweep {
         let units = Units::new(handler.books.pool.clone());
         let sweeper = Sweeper::new(handler, archive, &config, stop);
         let day = day_of(self.day);
-        let mut shown = Progress::new();
+        let mut shown = Progress::default();
         let tally = match self.dry_run {
             true => self.look(&sweeper, day, &mut shown).await?,
             false => self.mend(&sweeper, &units, day, &mut shown).await?,
