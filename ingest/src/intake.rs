@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use crate::admission::{ClientLimits, Forgers, SlowBodies, SourceLimit};
 use crate::answer::{Outcome, accepted, challenged, document, problem, wrong_method};
 use crate::metrics::{SourceMetrics, in_flight};
-use crate::openapi;
+use crate::openapi::{self, Described};
 use crate::publisher::Publisher;
 
 /// Everything that requests share.
@@ -66,6 +66,8 @@ impl Gateway {
             let limit = SourceLimit::new(source.rate_per_second, source.burst);
             (name.clone(), Endpoint { source, limit, metrics: SourceMetrics::new(&name) })
         };
+        let described = sources.iter().map(|source| Described::of(&source.source, source.provider));
+        let openapi = Bytes::from(openapi::text(described));
         Self {
             sources: sources.into_iter().map(endpoint).collect(),
             unknown: SourceMetrics::new("unknown"),
@@ -78,7 +80,7 @@ impl Gateway {
             shards: config.rabbitmq.shards,
             body_bytes_max: config.ingest.body_bytes_max,
             request_timeout: Duration::from_millis(config.ingest.request_timeout_ms),
-            openapi: Bytes::from(openapi::text()),
+            openapi,
         }
     }
 
@@ -99,7 +101,7 @@ impl Gateway {
             self.unknown.count(Outcome::UnknownSource);
             return problem(Outcome::UnknownSource, 1);
         };
-        if let (&Method::GET, Some(challenge)) = (request.method(), endpoint.source.provider.challenge) {
+        if let (&Method::GET, Some(challenge)) = (request.method(), &endpoint.source.provider.challenge) {
             return self.answer(endpoint, client, challenge, request.uri().query().unwrap_or_default());
         }
         match self.take(endpoint, client, request).await {
@@ -110,7 +112,7 @@ impl Gateway {
             }
             Err(Rejection(outcome, retry_after_seconds)) => {
                 endpoint.metrics.count(outcome);
-                match (outcome, endpoint.source.provider.challenge) {
+                match (outcome, &endpoint.source.provider.challenge) {
                     (Outcome::WrongMethod, Some(_)) => wrong_method("GET, POST"),
                     (Outcome::WrongMethod, None) => wrong_method("POST"),
                     _ => problem(outcome, retry_after_seconds),
@@ -129,9 +131,9 @@ impl Gateway {
     }
 
     /// Answers a provider that asks whether the secret is known.
-    fn answer(&self, endpoint: &Endpoint, client: IpAddr, challenge: Challenge, query: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, endpoint: &Endpoint, client: IpAddr, challenge: &Challenge, query: &str) -> Response<Full<Bytes>> {
         let outcome = match self.clients.admit(client) {
-            Ok(()) => match challenge(query, &endpoint.source.secrets, now_ms().div_euclid(1000)) {
+            Ok(()) => match (challenge.answer)(query, &endpoint.source.secrets, now_ms().div_euclid(1000)) {
                 Some(body) => {
                     endpoint.metrics.count(Outcome::Challenged);
                     return challenged(body);
