@@ -106,6 +106,25 @@ fn headers_of_a_signed_request_are_those_that_are_described_and_examples_are_wel
     }
 }
 
+/// JSON Schema calls 1999.0 an integer, and so a tester sends it; Adyen signs 1999.
+#[test]
+fn an_amount_of_adyens_may_be_written_with_a_point() {
+    let adyen = providers::find("adyen").unwrap();
+    let source = source(adyen);
+    let secrets = [secret(adyen, &source).unwrap()];
+    let sample = samples(adyen).next().unwrap();
+    let signed = sample.request(adyen, &source, &secrets[0], &gaps("19.99", "EUR")).unwrap();
+    let text = String::from_utf8(signed.body).unwrap();
+    let headers = http::HeaderMap::new();
+    for (written, accepted) in [("1999.0", true), ("1999.5", false), ("1e300", false), ("\"1999\"", false)] {
+        let body = text.replace("\"value\":1999", &format!("\"value\":{written}"));
+        assert_ne!(body, text);
+        let delivery = Delivery { headers: &headers, body: body.as_bytes() };
+        let outcome = (adyen.authenticate)(&delivery, &source, &secrets, NOW_MS / 1000);
+        assert_eq!(outcome, if accepted { Ok(0) } else { Err(Refusal::Unreadable) }, "{written}");
+    }
+}
+
 #[test]
 fn what_cannot_be_made_says_why() {
     let stripe = providers::find("stripe").unwrap();

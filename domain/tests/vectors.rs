@@ -395,7 +395,7 @@ proptest! {
             let delivery = Delivery { headers: &headers, body: &body };
             prop_assert!((provider.authenticate)(&delivery, source, std::slice::from_ref(secret), 0).is_err());
             prop_assert!(!(provider.normalise)(&delivery, source, 0).is_empty());
-            let _ = provider.challenge.map(|challenge| challenge(&header, std::slice::from_ref(secret), 0));
+            let _ = provider.challenge.as_ref().map(|challenge| (challenge.answer)(&header, std::slice::from_ref(secret), 0));
         }
     }
 

@@ -29,7 +29,7 @@ use crate::answer::{Outcome, accepted, challenged, document, problem, used_up, w
 use crate::client::Clients;
 use crate::endpoint::{Endpoint, Endpoints, endpoints};
 use crate::metrics::{SourceMetrics, in_flight};
-use crate::openapi;
+use crate::openapi::{self, Described};
 use crate::publisher::Publisher;
 use crate::traces::Traces;
 
@@ -49,7 +49,7 @@ pub struct Gateway {
     shards: u16,
     body_bytes_max: usize,
     request_timeout: Duration,
-    openapi: Bytes,
+    openapi: ArcSwap<Bytes>,
 }
 
 /// Why a request is not accepted.
@@ -87,6 +87,7 @@ impl Rejection {
 
 impl Gateway {
     pub fn new(config: &Config, sources: Vec<ConfiguredSource>, link: Link, tracer: Tracer) -> Self {
+        let openapi = ArcSwap::from_pointee(described(&sources));
         Self {
             sources: ArcSwap::from_pointee(endpoints(sources, &Endpoints::new())),
             unknown: SourceMetrics::new("unknown"),
@@ -101,13 +102,14 @@ impl Gateway {
             shards: config.rabbitmq.shards,
             body_bytes_max: config.ingest.body_bytes_max,
             request_timeout: Duration::from_millis(config.ingest.request_timeout_ms),
-            openapi: Bytes::from(openapi::text()),
+            openapi,
         }
     }
 
     /// Takes other sources; requests under way end with those they began with.
     pub fn replace_sources(&self, sources: Vec<ConfiguredSource>) {
         let before = self.sources.load_full();
+        self.openapi.store(Arc::new(described(&sources)));
         self.sources.store(Arc::new(endpoints(sources, &before)));
     }
 
@@ -130,7 +132,7 @@ impl Gateway {
         };
         let endpoint = &*endpoint;
         let client = self.clients.of(peer, request.headers());
-        if let (&Method::GET, Some(challenge)) = (request.method(), endpoint.source.provider.challenge) {
+        if let (&Method::GET, Some(challenge)) = (request.method(), &endpoint.source.provider.challenge) {
             return self.answer(endpoint, client, challenge, request.uri().query().unwrap_or_default());
         }
         match self.take(endpoint, client, request, started).await {
@@ -147,15 +149,15 @@ impl Gateway {
     fn describe(&self, client: IpAddr, method: &Method) -> Response<Full<Bytes>> {
         match (self.client_limits.admit(client), method) {
             (Err(budget), _) => used_up(budget),
-            (Ok(()), &Method::GET | &Method::HEAD) => document(self.openapi.clone()),
+            (Ok(()), &Method::GET | &Method::HEAD) => document(Bytes::clone(&self.openapi.load())),
             (Ok(()), _) => wrong_method("GET, HEAD"),
         }
     }
 
     /// Answers a provider that asks whether the secret is known.
-    fn answer(&self, endpoint: &Endpoint, client: IpAddr, challenge: Challenge, query: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, endpoint: &Endpoint, client: IpAddr, challenge: &Challenge, query: &str) -> Response<Full<Bytes>> {
         let rejection = match self.client_limits.admit(client) {
-            Ok(()) => match challenge(query, &endpoint.source.secrets, now_ms().div_euclid(1000)) {
+            Ok(()) => match (challenge.answer)(query, &endpoint.source.secrets, now_ms().div_euclid(1000)) {
                 Some(body) => {
                     endpoint.metrics.count(Outcome::Challenged);
                     return challenged(body);
@@ -305,6 +307,12 @@ impl Gateway {
             _ => try_join_all(publishes).await.map(|_| ()),
         }
     }
+}
+
+/// The OpenAPI document of a gateway with these sources.
+fn described(sources: &[ConfiguredSource]) -> Bytes {
+    let described = sources.iter().map(|source| Described::of(&source.source, source.provider));
+    Bytes::from(openapi::text(described))
 }
 
 #[derive(Default)]

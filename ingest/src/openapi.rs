@@ -1,8 +1,8 @@
-//! The OpenAPI 3.1 document of the public listener, made of what it is made of: the outcomes, the providers, their headers.
+//! The OpenAPI 3.1 document of the public listener, made of what that is made of: the sources, their providers, the outcomes.
+//!
+//! Each source is a path of its own, so that the document says exactly what it takes. It names no setting that is secret.
 
-use std::collections::BTreeMap;
-
-use domain::providers::{ALL, Header, Source};
+use domain::providers::{Challenge, Header, Provider, Source};
 use serde_json::{Map, Value, json};
 
 use crate::answer::{Outcome, media};
@@ -25,59 +25,44 @@ const OF_WEBHOOKS: [Outcome; 10] = [
 ];
 
 /// How a GET that asks for the secret may end.
-const OF_CHALLENGES: [Outcome; 5] =
-    [Outcome::Challenged, Outcome::Malformed, Outcome::UnknownSource, Outcome::WrongMethod, Outcome::RateLimited];
+const OF_CHALLENGES: [Outcome; 4] =
+    [Outcome::Challenged, Outcome::Malformed, Outcome::UnknownSource, Outcome::RateLimited];
 
-/// The document as it is committed and served.
-pub fn text() -> String {
-    format!("{:#}\n", document())
+/// A source, as far as its path shows it.
+pub struct Described<'a> {
+    name: &'a str,
+    provider: &'static Provider,
+    headers: Vec<Header>,
 }
 
-fn document() -> Value {
-    let source = json!({
-        "name": "source", "in": "path", "required": true, "description": "A source of the configuration.",
-        "schema": { "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" },
-    });
-    json!({
+impl<'a> Described<'a> {
+    pub fn of(source: &'a Source, provider: &'static Provider) -> Self {
+        Self { name: &source.name, provider, headers: (provider.headers)(source) }
+    }
+}
+
+/// The document of a gateway with these sources.
+pub fn text<'a>(sources: impl Iterator<Item = Described<'a>>) -> String {
+    let described = json!({ "get": {
+        "operationId": "getOpenapi",
+        "summary": "This document",
+        "responses": responses(&[Outcome::Accepted, Outcome::RateLimited], "This document.", json!({
+            "application/json": { "schema": { "type": "object", "required": ["openapi", "info", "paths"] } },
+        })),
+    } });
+    let webhooks = sources.map(|source| (format!("/webhooks/{}", source.name), path(&source)));
+    let paths: Map<String, Value> = webhooks.chain([(PATH.to_owned(), described)]).collect();
+    let document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Tollgate gateway",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Takes payment providers' webhooks and answers 2xx only when they are durable.",
+            "description": "The last part of a webhook's path is the name of a source in the gateway's configuration.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
-        "paths": {
-            "/webhooks/{source}": {
-                "parameters": [source],
-                "post": {
-                    "operationId": "postWebhook",
-                    "summary": "Deliver a webhook",
-                    "description": about_providers(),
-                    "parameters": headers(),
-                    "requestBody": { "required": true, "content": request_content() },
-                    "responses": responses(&OF_WEBHOOKS, accepted_content()),
-                },
-                "get": {
-                    "operationId": "getChallenge",
-                    "summary": "Ask whether the secret is known, of a provider that does so",
-                    "parameters": [{
-                        "name": "bt_challenge", "in": "query", "required": true, "description": "Braintree's challenge.",
-                        "schema": { "type": "string", "pattern": "^[0-9a-f]{20,32}$" },
-                    }],
-                    "responses": responses(&OF_CHALLENGES, text_content(json!({ "type": "string" }))),
-                },
-            },
-            PATH: {
-                "get": {
-                    "operationId": "getOpenapi",
-                    "summary": "This document",
-                    "responses": responses(&[Outcome::Accepted, Outcome::RateLimited], json!({
-                        "application/json": { "schema": { "type": "object", "required": ["openapi", "info", "paths"] } },
-                    })),
-                },
-            },
-        },
+        "paths": paths,
         "components": { "schemas": { "Problem": {
             "description": "RFC 9457. The detail says what the sender can do, and never why a signature was not accepted.",
             "type": "object",
@@ -88,80 +73,71 @@ fn document() -> Value {
                 "detail": { "type": "string" },
             },
         } } },
+    });
+    format!("{document:#}\n")
+}
+
+fn path(source: &Described<'_>) -> Value {
+    let Described { name, provider, headers } = source;
+    let accepted = match serde_json::from_str(provider.answer) {
+        Ok(body @ Value::Object(_)) => body,
+        _ => provider.answer.into(),
+    };
+    let post = json!({
+        "operationId": format!("post_{name}"),
+        "summary": format!("Deliver a webhook of {}", provider.name),
+        "description": format!("The provider's own request, byte for byte. Its signature: {}.", provider.signed),
+        "parameters": headers.iter().map(parameter).collect::<Vec<_>>(),
+        "requestBody": { "required": true, "content": request_content(provider) },
+        "responses": responses(
+            &OF_WEBHOOKS,
+            "Every payment event of it is durable, or it is known to carry no payment change.",
+            json!({ media(provider.answer): { "schema": { "const": accepted } } }),
+        ),
+    });
+    match &provider.challenge {
+        None => json!({ "post": post }),
+        Some(challenge) => json!({ "post": post, "get": challenged(name, challenge) }),
+    }
+}
+
+fn challenged(name: &str, challenge: &Challenge) -> Value {
+    json!({
+        "operationId": format!("get_{name}"),
+        "summary": "Ask whether the secret is known",
+        "parameters": [{
+            "name": challenge.parameter, "in": "query", "required": true,
+            "schema": { "type": "string", "pattern": challenge.pattern },
+        }],
+        "responses": responses(
+            &OF_CHALLENGES,
+            "The challenge, signed.",
+            json!({ "text/plain": { "schema": { "type": "string" } } }),
+        ),
     })
 }
 
-fn about_providers() -> String {
-    let line = |provider: &&domain::providers::Provider| {
-        format!("- `{}` ({}): {}.", provider.name, provider.media.join(", "), provider.signed)
-    };
-    let lines: Vec<String> = ALL.iter().map(line).collect();
-    format!(
-        "A provider's own request, byte for byte: the signature covers the raw body. What each provider signs, and as which \
-         media type it sends:\n\n{}\n\nOf a `generic` source the header of the signature is configured.",
-        lines.join("\n")
-    )
+fn parameter(header: &Header) -> Value {
+    json!({
+        "name": header.name, "in": "header", "required": true, "description": header.form,
+        "schema": { "type": "string" }, "example": header.example,
+    })
 }
 
-/// The headers of all providers: which a request needs depends on its source, so none is needed by all.
-fn headers() -> Vec<Value> {
-    let described = ALL.iter().flat_map(|provider| {
-        let headers = (provider.headers)(&Source::default());
-        headers.into_iter().map(move |Header { name, form, example }| {
-            json!({
-                "name": name, "in": "header", "required": false, "description": format!("{}: {form}.", provider.name),
-                "schema": { "type": "string" }, "example": example,
-            })
-        })
-    });
-    described.collect()
-}
-
-fn request_content() -> Value {
-    let kinds = ALL.iter().flat_map(|provider| provider.media).map(|media| {
-        let schema = match *media {
-            "application/x-www-form-urlencoded" => json!({
-                "type": "object",
-                "required": ["bt_signature", "bt_payload"],
-                "properties": { "bt_signature": { "type": "string" }, "bt_payload": { "type": "string" } },
-            }),
-            _ => json!({ "type": "object" }),
-        };
-        ((*media).to_owned(), json!({ "schema": schema }))
-    });
-    Value::Object(kinds.collect())
-}
-
-/// The providers' bodies of a 200, by media type.
-fn accepted_content() -> Value {
-    let mut bodies: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-    for provider in ALL {
-        let body = serde_json::from_str(provider.answer).ok().filter(Value::is_object);
-        let body = body.unwrap_or_else(|| provider.answer.into());
-        let known = bodies.entry(media(provider.answer)).or_default();
-        if !known.contains(&body) {
-            known.push(body);
-        }
-    }
-    let content = bodies.into_iter().map(|(media, bodies)| (media.to_owned(), json!({ "schema": { "enum": bodies } })));
-    Value::Object(content.collect())
-}
-
-fn text_content(schema: Value) -> Value {
-    json!({ "text/plain": { "schema": schema } })
+fn request_content(provider: &Provider) -> Value {
+    let schema: Value = serde_json::from_str(provider.body).unwrap_or_default();
+    Value::Object(provider.media.iter().map(|media| ((*media).to_owned(), json!({ "schema": schema }))).collect())
 }
 
 /// The answers of outcomes; several of one status are one answer.
-fn responses(outcomes: &[Outcome], accepted: Value) -> Value {
+fn responses(outcomes: &[Outcome], what: &str, accepted: Value) -> Value {
     let mut responses = Map::new();
     for outcome in outcomes {
         let status = outcome.status();
         let details: Vec<&str> =
             outcomes.iter().filter(|other| other.status() == status).map(|other| other.detail()).collect();
         let response = match status.is_success() {
-            true => {
-                json!({ "description": "Durable, or known to carry no payment change.", "content": accepted.clone() })
-            }
+            true => json!({ "description": what, "content": accepted.clone() }),
             false => json!({
                 "description": details.join(" "),
                 "headers": response_headers(*outcome),
@@ -179,7 +155,6 @@ fn responses(outcomes: &[Outcome], accepted: Value) -> Value {
 fn response_headers(outcome: Outcome) -> Value {
     let header = |name: &str, what: &str, schema: Value| json!({ name: { "required": true, "description": what, "schema": schema } });
     match outcome {
-        Outcome::WrongMethod => header("Allow", "The methods that are taken.", json!({ "type": "string" })),
         Outcome::Unauthorized => header("WWW-Authenticate", "The body's signature.", json!({ "type": "string" })),
         passing if passing.is_passing() => {
             header("Retry-After", "Seconds after which to send it again.", json!({ "type": "integer", "minimum": 1 }))
@@ -191,33 +166,49 @@ fn response_headers(outcome: Outcome) -> Value {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use domain::providers::ALL;
+
     use super::*;
 
     const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+
+    /// The document with one source for each provider, named after it.
+    fn of_all() -> String {
+        let named = |provider: &&'static Provider| Source { name: provider.name.to_owned(), ..Source::default() };
+        let sources: Vec<Source> = ALL.iter().map(named).collect();
+        text(sources.iter().zip(ALL).map(|(source, provider)| Described::of(source, provider)))
+    }
 
     /// `WRITE_DOCS=1 cargo test -p ingest` writes it.
     #[test]
     fn the_committed_document_is_what_the_code_says() {
         if std::env::var_os("WRITE_DOCS").is_some() {
-            std::fs::write(DOCUMENT, text()).unwrap();
+            std::fs::write(DOCUMENT, of_all()).unwrap();
         }
-        assert!(std::fs::read_to_string(DOCUMENT).unwrap_or_default() == text(), "WRITE_DOCS=1 cargo test -p ingest");
+        assert!(std::fs::read_to_string(DOCUMENT).unwrap_or_default() == of_all(), "WRITE_DOCS=1 cargo test -p ingest");
     }
 
     #[test]
-    fn every_outcome_is_documented() {
+    fn every_outcome_is_documented_but_that_of_methods_which_are_not() {
         for outcome in Outcome::ALL {
-            assert!(OF_WEBHOOKS.contains(&outcome) || OF_CHALLENGES.contains(&outcome), "{outcome:?}");
+            let is_documented = OF_WEBHOOKS.contains(&outcome) || OF_CHALLENGES.contains(&outcome);
+            assert_eq!(is_documented, outcome != Outcome::WrongMethod, "{outcome:?}");
         }
     }
 
     #[test]
-    fn every_provider_and_its_headers_are_there() {
-        let text = text();
+    fn every_provider_says_what_it_takes() {
+        let document: Value = serde_json::from_str(&of_all()).unwrap();
         for provider in ALL {
-            assert!(text.contains(&format!("- `{}` (", provider.name)), "{}", provider.name);
+            let path = &document["paths"][format!("/webhooks/{}", provider.name)];
+            assert_eq!(path["get"].is_object(), provider.challenge.is_some(), "{}", provider.name);
+            for media in provider.media {
+                let schema = &path["post"]["requestBody"]["content"][media]["schema"];
+                assert!(schema.is_object(), "{}: {schema}", provider.name);
+            }
             for header in (provider.headers)(&Source::default()) {
-                assert!(text.contains(&format!("\"name\": \"{}\"", header.name)), "{}", header.name);
+                let names = path["post"]["parameters"].as_array().unwrap().iter().map(|parameter| &parameter["name"]);
+                assert!(names.into_iter().any(|name| *name == header.name), "{}", header.name);
             }
         }
     }

@@ -2,6 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod aside;
+mod commands;
+mod conformance;
 mod faults;
 mod gateway;
 mod growth;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::{Map, RawValue, Value};
 
 use super::draft::{Draft, money};
-use super::json::{Text, parse, time_ms};
+use super::json::{Text, integer, parse, time_ms};
 use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, hex_bytes, verify};
 use crate::{Kind, PaymentEvent};
@@ -16,6 +16,7 @@ use crate::{Kind, PaymentEvent};
 pub static PROVIDER: Provider = Provider {
     name: "adyen",
     media: JSON,
+    body: BODY,
     prepare_secret,
     authenticate,
     normalise,
@@ -28,6 +29,41 @@ pub static PROVIDER: Provider = Provider {
     sign: Some(sign),
     samples: include_str!("samples/adyen.txt"),
 };
+
+/// What is read before a signature is found: a body without it is a malformed request.
+const BODY: &str = r#"{
+    "type": "object",
+    "required": ["notificationItems"],
+    "properties": {"notificationItems": {"type": "array", "minItems": 1, "items": {
+        "type": "object",
+        "required": ["NotificationRequestItem"],
+        "properties": {"NotificationRequestItem": {
+            "type": "object",
+            "required": ["eventCode", "pspReference", "merchantAccountCode", "amount", "success"],
+            "properties": {
+                "eventCode": {"type": "string"},
+                "pspReference": {"type": "string"},
+                "originalReference": {"type": ["string", "null"]},
+                "merchantAccountCode": {"type": "string"},
+                "merchantReference": {"type": ["string", "null"]},
+                "eventDate": {"type": ["string", "null"]},
+                "success": {"type": "string"},
+                "amount": {
+                    "type": "object",
+                    "required": ["value", "currency"],
+                    "properties": {
+                        "value": {"type": "integer", "format": "int64", "minimum": 0, "maximum": 1000000000000},
+                        "currency": {"type": "string"}
+                    }
+                },
+                "additionalData": {"type": "object", "properties": {
+                    "hmacSignature": {"type": ["string", "null"]},
+                    "modification.action": {"type": ["string", "null"]}
+                }}
+            }
+        }}
+    }}}
+}"#;
 
 /// Currencies whose minor unit is not ISO 4217's (Adyen, "Currency codes and minor units").
 const EXPONENTS: [(&str, u8); 4] = [("CLP", 2), ("CVE", 0), ("IDR", 0), ("ISK", 2)];
@@ -74,6 +110,7 @@ struct Notification<'a> {
 
 #[derive(Deserialize)]
 struct Amount<'a> {
+    #[serde(deserialize_with = "integer")]
     value: i64,
     #[serde(borrow)]
     currency: Cow<'a, str>,

@@ -10,12 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::json::parse;
-use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, hex_bytes, verify};
 
 pub static PROVIDER: Provider = Provider {
     name: "adyen-platform",
     media: JSON,
+    body: ANY,
     prepare_secret,
     authenticate,
     normalise,

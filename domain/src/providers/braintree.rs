@@ -13,24 +13,32 @@ use super::draft::{Draft, decimal};
 use super::form::{encoded, field};
 use super::json::time_ms;
 use super::xml::Texts;
-use super::{Delivery, Header, Item, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use super::{Challenge, Delivery, Header, Item, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, hex_bytes, to_hex, verify_with};
 use crate::{Kind, Money, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
     name: "braintree",
     media: &["application/x-www-form-urlencoded"],
+    body: BODY,
     prepare_secret,
     authenticate,
     normalise,
     answer: "{\"received\":true}",
-    challenge: Some(challenge),
+    challenge: Some(Challenge { parameter: "bt_challenge", pattern: "^[0-9a-f]{20,32}$", answer: challenge }),
     headers,
     signed: "HMAC-SHA1 in hexadecimal over bt_payload; bt_signature has `public key|signature` pairs joined by &; \
              the secret is `public key:private key`",
     sign: Some(sign),
     samples: include_str!("samples/braintree.txt"),
 };
+
+/// The form's fields.
+const BODY: &str = r#"{
+    "type": "object",
+    "required": ["bt_signature", "bt_payload"],
+    "properties": {"bt_signature": {"type": "string"}, "bt_payload": {"type": "string"}}
+}"#;
 
 /// More pairs than any account has keys only cost time.
 const SIGNATURES_MAX: usize = 16;

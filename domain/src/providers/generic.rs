@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use super::draft::{Draft, decimal, money};
 use super::json::{parse, time_ms};
-use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, hex_bytes, to_hex, verify};
 use crate::{Kind, Money, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
     name: "generic",
     media: JSON,
+    body: ANY,
     prepare_secret,
     authenticate,
     normalise,

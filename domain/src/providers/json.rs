@@ -69,6 +69,32 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     }
 }
 
+/// An integer, also where something on the way has written it with a point: JSON knows no difference (`1999.0`).
+pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    struct IntegerVisitor;
+    impl Visitor<'_> for IntegerVisitor {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an integer")
+        }
+        fn visit_i64<E>(self, v: i64) -> Result<i64, E> {
+            Ok(v)
+        }
+        fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<i64, E> {
+            i64::try_from(v).map_err(|_| E::custom("too large"))
+        }
+        fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<i64, E> {
+            /// Up to here every integer has a float of its own.
+            const MAX: f64 = 9_007_199_254_740_992.0;
+            let is_integer = v.fract() == 0.0 && v.abs() < MAX;
+            let text = if is_integer { format!("{v:.0}") } else { String::new() };
+            text.parse().map_err(|_| E::custom("not an integer"))
+        }
+    }
+    deserializer.deserialize_i64(IntegerVisitor)
+}
+
 /// A flat JSON object such as Stripe's `metadata`; anything else (Razorpay's empty `[]`, a text) is an empty one.
 #[derive(Debug, Clone, Default)]
 pub struct Metadata<'a>(Vec<(Text<'a>, Scalar<'a>)>);

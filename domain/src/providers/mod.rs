@@ -61,9 +61,16 @@ pub fn refunds_name_captures(provider: &str) -> bool {
     provider == "paypal"
 }
 
-/// From the query of a GET, the secrets and the time (Unix seconds) to the body of the 200; none for a query that is no
-/// challenge.
-pub type Challenge = fn(&str, &[Secret], i64) -> Option<String>;
+/// How a provider checks an address: a GET with a challenge in its query.
+#[derive(Debug)]
+pub struct Challenge {
+    /// The query's parameter.
+    pub parameter: &'static str,
+    /// The regular expression of its value.
+    pub pattern: &'static str,
+    /// From the query, the secrets and the time (Unix seconds) to the body of the 200; none for a query that is no challenge.
+    pub answer: fn(&str, &[Secret], i64) -> Option<String>,
+}
 
 /// What Tollgate knows of one payment provider.
 #[derive(Debug)]
@@ -72,6 +79,8 @@ pub struct Provider {
     pub name: &'static str,
     /// The media types of its requests.
     pub media: &'static [&'static str],
+    /// What the body must be for its signature to be looked at: a JSON Schema.
+    pub body: &'static str,
     /// Turns a configured secret into a key.
     ///
     /// # Errors
@@ -97,6 +106,9 @@ pub struct Provider {
 
 /// The media type of all providers but those that send a form.
 const JSON: &[&str] = &["application/json"];
+
+/// The body of all providers whose signature covers it as it is: whatever it be.
+const ANY: &str = "{}";
 
 /// One request as it came in.
 #[derive(Debug, Clone, Copy)]

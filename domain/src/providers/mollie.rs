@@ -9,13 +9,14 @@ use serde::Deserialize;
 
 use super::draft::{Draft, decimal};
 use super::json::{Metadata, Text, filled, parse, time_ms};
-use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, from_hex, to_hex, verify};
 use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
     name: "mollie",
     media: JSON,
+    body: ANY,
     prepare_secret,
     authenticate,
     normalise,

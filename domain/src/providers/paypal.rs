@@ -13,13 +13,14 @@ use serde_json::value::RawValue;
 
 use super::draft::{Draft, decimal};
 use super::json::{Text, filled, parse, time_ms};
-use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Source, item};
+use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Certificate, Key, Refusal, Secret, is_under, verify};
 use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
     name: "paypal",
     media: JSON,
+    body: ANY,
     prepare_secret,
     authenticate,
     normalise,

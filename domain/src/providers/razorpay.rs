@@ -8,13 +8,14 @@ use serde::Deserialize;
 
 use super::draft::{Draft, money};
 use super::json::{Metadata, Text, filled, parse};
-use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, from_hex, to_hex, verify};
 use crate::{Kind, Money, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
     name: "razorpay",
     media: JSON,
+    body: ANY,
     prepare_secret,
     authenticate,
     normalise,

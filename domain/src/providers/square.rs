@@ -12,13 +12,14 @@ use serde_json::value::RawValue;
 
 use super::draft::{Draft, money};
 use super::json::{Text, filled, parse, time_ms};
-use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, verify};
 use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
     name: "square",
     media: JSON,
+    body: ANY,
     prepare_secret,
     authenticate,
     normalise,

@@ -10,13 +10,14 @@ use serde_json::value::RawValue;
 
 use super::draft::{Draft, money};
 use super::json::{Metadata, Text, parse};
-use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, check_time, from_hex, to_hex, verify};
 use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
     name: "stripe",
     media: JSON,
+    body: ANY,
     prepare_secret,
     authenticate,
     normalise,

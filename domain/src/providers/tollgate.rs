@@ -15,13 +15,14 @@ use serde::Deserialize;
 
 use super::draft::{Draft, decimal, money};
 use super::json::{Scalar, Text, parse, time_ms};
-use super::{Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
+use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, check_time, verify_with};
 use crate::{Kind, PaymentEvent};
 
 pub static PROVIDER: Provider = Provider {
     name: "tollgate",
     media: JSON,
+    body: ANY,
     prepare_secret,
     authenticate,
     normalise,

@@ -34,6 +34,11 @@ fn item(item: &Item<'_>) -> Value {
     })
 }
 
+/// Whether an item changes a payment.
+pub fn is_change(item: &Value) -> bool {
+    !matches!(item["meaning"].as_str(), Some("no_change" | "quarantine"))
+}
+
 /// One line about an item.
 pub fn line(item: &Value) -> String {
     let text = |name: &str| item[name].as_str().unwrap_or_default();

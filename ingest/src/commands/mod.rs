@@ -1,4 +1,4 @@
-//! What people run by hand: `verify explain`, `send` and `openapi`.
+//! What people run by hand: `verify explain` and `send`.
 
 mod capture;
 mod client;
@@ -23,8 +23,6 @@ pub enum Command {
     Verify(Verify),
     /// Post a signed sample, or a captured webhook, to a running gateway
     Send(Box<send::Send>),
-    /// Print the OpenAPI document of the public listener
-    Openapi,
 }
 
 /// Checks of captured webhooks.
@@ -44,10 +42,6 @@ impl Command {
         match self {
             Self::Verify(Verify::Explain(explain)) => explain.run(&config, folder),
             Self::Send(send) => send.run(&config, folder).await,
-            Self::Openapi => {
-                print!("{}", crate::openapi::text());
-                Ok(ExitCode::SUCCESS)
-            }
         }
     }
 }

@@ -95,8 +95,8 @@ impl Send {
         }
         if self.json {
             println!("{:#}", Value::Array(sent.iter().map(|(answer, meaning)| to_json(answer, meaning)).collect()));
-        } else if let Some((last, _)) = sent.last() {
-            println!("\n{}", self.next(config, last, order.as_deref()));
+        } else if let Some((last, meaning)) = sent.last() {
+            println!("\n{}", self.next(config, last, meaning, order.as_deref()));
         }
         Ok(ExitCode::from(u8::from(sent.iter().any(|(answer, _)| answer.status != 200))))
     }
@@ -177,18 +177,19 @@ impl Send {
     }
 
     /// What to look at next.
-    fn next(&self, config: &Config, last: &Answer, order: Option<&str>) -> String {
+    fn next(&self, config: &Config, last: &Answer, meaning: &[Value], order: Option<&str>) -> String {
         let (source, internal) = (&self.source, config.ingest.internal_listen);
+        let is_change = meaning.iter().any(items::is_change);
         match last.status {
+            200 if !is_change => "Nothing of it reaches an order.".to_owned(),
             200 => {
                 let orders = &config.orders;
                 let shown = [&orders.status, &orders.paid, &orders.refunded, &orders.disputed];
                 let shown: Vec<&str> = shown.iter().map(|name| name.as_str()).filter(|name| !name.is_empty()).collect();
                 let order = order.unwrap_or("…").replace('\'', "''");
                 format!(
-                    "next: the order        psql \"$TOLLGATE_POSTGRES_URL\" -c \"select {} from {} where {} = '{order}'\"\n      \
-                     what does not fit reconciler breaks list\n\
-                     The event waits (parked) until its order is there.",
+                    "next: psql \"$TOLLGATE_POSTGRES_URL\" -c \"select {} from {} where {} = '{order}'\"\n\
+                     An event whose order is not there yet waits for it; `reconciler breaks list` shows what does not fit.",
                     shown.join(", "),
                     orders.table,
                     orders.key,
