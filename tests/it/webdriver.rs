@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use it::{eventually, send};
@@ -16,7 +15,7 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 pub const TAB: &str = "\u{E004}";
 pub const ENTER: &str = "\u{E007}";
 
-/// One browser with one page. It ends with its driver, which is ended when this is dropped.
+/// One browser with one page, ended when this is dropped.
 pub struct Browser {
     driver: SocketAddr,
     session: String,
@@ -142,9 +141,14 @@ impl Browser {
 
     /// Ends the browser.
     pub async fn quit(self) -> Result<()> {
-        self.ask("DELETE", &self.session, &Value::Null).await?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.ask("DELETE", &self.session, &Value::Null).await.map(drop)
+    }
+}
+
+/// A browser whose driver is killed goes on by itself: it is found by its folder.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ended = std::process::Command::new("pkill").args(["-KILL", "-f"]).arg(&self.folder).status();
         let _left_over = std::fs::remove_dir_all(&self.folder);
-        Ok(())
     }
 }
