@@ -32,6 +32,15 @@ pub fn which(program: &str) -> Option<PathBuf> {
 /// When they cannot be installed here, with what to install by hand.
 pub fn packages(layout: &Layout, progress: &Progress, services: &[Service]) -> Result<()> {
     let missing: Vec<&str> = services.iter().flat_map(|service| missing(layout, *service)).collect();
+    let variables = services.iter().map(|service| service.variable()).collect::<Vec<_>>().join(", ");
+    debian(layout, progress, &missing, &format!(", or give the address of a running service: {variables}"))
+}
+
+/// Installs Debian packages; `or_else` says what else helps where that cannot be done.
+///
+/// # Errors
+/// When they cannot be installed here, with what to install by hand.
+pub fn debian(layout: &Layout, progress: &Progress, missing: &[&str], or_else: &str) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -39,16 +48,14 @@ pub fn packages(layout: &Layout, progress: &Progress, services: &[Service]) -> R
     ensure!(
         sys::is_root() && Path::new("/etc/debian_version").exists() && which("apt-get").is_some(),
         "these are missing: {list}. They install by themselves as root on Debian or Ubuntu only; elsewhere install \
-         them by hand (names of Debian's packages; on those: sudo apt-get install {list}), or give the address of a \
-         running service: {}",
-        services.iter().map(|service| service.variable()).collect::<Vec<_>>().join(", ")
+         them by hand (names of Debian's packages; on those: sudo apt-get install {list}){or_else}"
     );
     let log = layout.log("install");
     progress.say("install", &format!("apt-get install {list} (log: {})", log.display()));
     let _quiet = NoAutostart::new()?;
     run(Command::new("apt-get").args(["-o", "DPkg::Lock::Timeout=300", "update"]), &log)?;
     let mut install = Command::new("apt-get");
-    install.args(["-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends"]).args(&missing);
+    install.args(["-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends"]).args(missing);
     run(&mut install, &log)
 }
 
