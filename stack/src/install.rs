@@ -33,7 +33,7 @@ pub fn which(program: &str) -> Option<PathBuf> {
 pub fn packages(layout: &Layout, progress: &Progress, services: &[Service]) -> Result<()> {
     let missing: Vec<&str> = services.iter().flat_map(|service| missing(layout, *service)).collect();
     let variables = services.iter().map(|service| service.variable()).collect::<Vec<_>>().join(", ");
-    install(layout, progress, &missing, &format!(", or give the address of a running service: {variables}"))
+    debian(layout, progress, &missing, &format!(", or give the address of a running service: {variables}"))
 }
 
 /// Installs the browser that tests open the status page with.
@@ -44,10 +44,14 @@ pub fn browser(layout: &Layout, progress: &Progress) -> Result<()> {
     let needed = [("chromium", "chromium"), ("chromedriver", "chromium-driver")];
     let missing: Vec<&str> =
         needed.iter().filter(|(program, _)| which(program).is_none()).map(|(_, package)| *package).collect();
-    install(layout, progress, &missing, "")
+    debian(layout, progress, &missing, "")
 }
 
-fn install(layout: &Layout, progress: &Progress, missing: &[&str], or: &str) -> Result<()> {
+/// Installs Debian packages; `or_else` says what else helps where that cannot be done.
+///
+/// # Errors
+/// When they cannot be installed here, with what to install by hand.
+pub fn debian(layout: &Layout, progress: &Progress, missing: &[&str], or_else: &str) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -55,7 +59,7 @@ fn install(layout: &Layout, progress: &Progress, missing: &[&str], or: &str) -> 
     ensure!(
         sys::is_root() && Path::new("/etc/debian_version").exists() && which("apt-get").is_some(),
         "these are missing: {list}. They install by themselves as root on Debian or Ubuntu only; elsewhere install \
-         them by hand (names of Debian's packages; on those: sudo apt-get install {list}){or}"
+         them by hand (names of Debian's packages; on those: sudo apt-get install {list}){or_else}"
     );
     let log = layout.log("install");
     progress.say("install", &format!("apt-get install {list} (log: {})", log.display()));

@@ -16,6 +16,7 @@
 
 mod cassandra;
 pub mod cli;
+mod conformance;
 mod demo;
 mod endpoints;
 mod health;

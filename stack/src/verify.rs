@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{Service, Stack, install, steps, sys};
+use crate::{Service, Stack, conformance, install, steps, sys};
 
 /// The steps that have ended, with how long they took.
 #[derive(Default)]
@@ -84,7 +84,15 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
         return Ok(code);
     }
     let Some(endpoints) = endpoints else { bail!("the services have no addresses") };
-    report.step("test", || run_step(cargo(&["test", "--release", "--workspace"]).envs(endpoints.env())))
+    let code = report.step("test", || run_step(cargo(&["test", "--release", "--workspace"]).envs(endpoints.env())))?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
+    }
+    let against_its_document = ["test", "--release", "--workspace", "--test", "it", "--", "--ignored", "conformance::"];
+    report.step("conformance", || {
+        let tester = conformance::tester(stack.layout())?;
+        run_step(cargo(&against_its_document).envs(endpoints.env()).env("SCHEMATHESIS", tester))
+    })
 }
 
 fn run_step(command: &mut Command) -> Result<ExitCode> {

@@ -15,7 +15,7 @@ const CONFIGURATION: &str = "[ingest]\nclient_rate_per_second = 100000\nclient_b
      secrets = [{ value = \"FAKE_square\" }]\n\
      [sources.razorpay]\nprovider = \"razorpay\"\nregion = \"eu\"\nsecrets = [{ value = \"FAKE_razorpay\" }]\n\
      [sources.mollie]\nprovider = \"mollie\"\nregion = \"eu\"\nsecrets = [{ value = \"FAKE_mollie\" }]\n\
-     [sources.braintree]\nprovider = \"braintree\"\nregion = \"eu\"\nsecrets = [{ value = \"public:private\" }]\n";
+     [sources.braintree]\nprovider = \"braintree\"\nregion = \"eu\"\nsecrets = [{ value = \"FAKE_public:FAKE_private\" }]\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_names_each_source_and_no_setting() -> Result<()> {
@@ -34,7 +34,7 @@ async fn the_document_names_each_source_and_no_setting() -> Result<()> {
         assert!(path["post"].is_object(), "{name}");
         assert_eq!(path["get"].is_object(), source.provider == "braintree", "{name}");
     }
-    for secret in ["FAKE_", "private", "https://x/", SHOP_SECRET] {
+    for secret in ["FAKE_", "https://x/", SHOP_SECRET] {
         assert!(!answer.body.contains(secret), "{secret}");
     }
     let allowed = async |method: &str, path: &str| -> Result<String> {
