@@ -28,7 +28,12 @@ pub struct Programs {
 
 impl Programs {
     pub async fn start(name: &str) -> Result<Self> {
-        let setup = own_setup(name, "")?;
+        Self::start_with(name, "").await
+    }
+
+    /// With more lines in their configuration.
+    pub async fn start_with(name: &str, extra: &str) -> Result<Self> {
+        let setup = own_setup(name, extra)?;
         let file = std::env::temp_dir().join(format!("{}.toml", setup.config.rabbitmq.queue_prefix));
         std::fs::write(&file, &setup.text)?;
         let mut programs = Self { setup, file, running: BTreeMap::new() };
@@ -43,7 +48,8 @@ impl Programs {
         &self.setup.config
     }
 
-    fn spawn(&mut self, program: &'static str) -> Result<()> {
+    /// Starts one that does not run, with the variables that [`Self::setup`] has now.
+    pub fn spawn(&mut self, program: &'static str) -> Result<()> {
         let binary = program_binary(program)?;
         let log = std::fs::File::create(self.file.with_extension(format!("{program}.log")))?;
         let child = Command::new(&binary)
@@ -58,7 +64,7 @@ impl Programs {
         Ok(())
     }
 
-    async fn ready(&self) -> Result<()> {
+    pub async fn ready(&self) -> Result<()> {
         let config = self.config();
         for listener in
             [config.ingest.internal_listen, config.writer.internal_listen, config.reconciler.internal_listen]
@@ -69,14 +75,24 @@ impl Programs {
     }
 
     /// Ends a program with a signal, waits for its end, starts it again and waits until it is ready.
-    async fn restart(&mut self, program: &'static str, signal: &str) -> Result<()> {
+    pub async fn restart(&mut self, program: &'static str, signal: &str) -> Result<()> {
+        self.end(program, signal).await?;
+        self.spawn(program)?;
+        self.ready().await
+    }
+
+    /// Ends a program with a signal and waits for its end.
+    pub async fn end(&mut self, program: &'static str, signal: &str) -> Result<()> {
         let mut child = self.running.remove(program).context("not running")?;
         let pid = child.id().context("ended by itself")?;
         Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await?;
         let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.context("did not stop")??;
         ensure!(signal != "TERM" || status.success(), "{program} did not end well: {status}");
-        self.spawn(program)?;
-        self.ready().await
+        Ok(())
+    }
+
+    pub fn is_running(&self, program: &str) -> bool {
+        self.running.contains_key(program)
     }
 
     /// The most memory that a program has ever held, KiB.

@@ -82,7 +82,10 @@ pub fn own_setup(name: &str, extra: &str) -> Result<Setup> {
 }
 
 /// Addresses on loopback that are free right now, all different.
-fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
+///
+/// # Errors
+/// When there are none.
+pub fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
     let listeners: Vec<_> = (0..N).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let addresses: Vec<_> = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
     addresses.try_into().map_err(|_| anyhow::anyhow!("no free ports"))
