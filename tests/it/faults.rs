@@ -84,11 +84,14 @@ impl Programs {
     /// Ends a program with a signal and waits for its end.
     pub async fn end(&mut self, program: &'static str, signal: &str) -> Result<()> {
         let mut child = self.running.remove(program).context("not running")?;
-        let pid = child.id().context("ended by itself")?;
-        Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await?;
+        self::signal(child.id().context("ended by itself")?, signal).await?;
         let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.context("did not stop")??;
         ensure!(signal != "TERM" || status.success(), "{program} did not end well: {status}");
         Ok(())
+    }
+
+    pub fn pid(&self, program: &str) -> Result<u32> {
+        self.running.get(program).and_then(Child::id).context("does not run")
     }
 
     pub fn is_running(&self, program: &str) -> bool {
@@ -122,6 +125,13 @@ impl Programs {
         }
         World::new(self.setup.config.clone()).await?.clean().await
     }
+}
+
+/// Sends a process a signal, such as `TERM`.
+pub async fn signal(pid: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().await?;
+    ensure!(status.success(), "no process {pid}");
+    Ok(())
 }
 
 pub fn check(report: &Report) -> Result<()> {
