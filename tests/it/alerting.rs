@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use it::{event_body, eventually, post, send, services_mine};
+use it::{event_body, eventually, post, send, services_mine, within};
 use sqlx::AssertSqlSafe;
 use stack::{ScrapeTargets, Service, Stack};
 use tokio::sync::Semaphore;
@@ -30,6 +31,8 @@ const CONFIGURATION: &str = "[reconciler]\nparked_break_after_ms = 4000\n\
                              [sweep]\nrecent_every_minutes = 1\nsettle_seconds = 5";
 /// Good webhooks a second, all the time.
 const RATE: u64 = 100;
+/// Three days, shortened.
+const LONGEST_WINDOW_MS: i64 = 64_000;
 /// How long anything may take: far longer than it does, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(150);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -79,6 +82,7 @@ const fn row(fault: Fault, fires: &'static [&'static str]) -> Row {
     Row { fault, fires, afterwards: &[], may: &[] }
 }
 
+const ACKNOWLEDGED_LATE: [&str; 2] = ["TollgateAckBudgetBurnsFast", "TollgateAckBudgetBurnsSlowly"];
 const APPLIED_LATE: [&str; 2] = ["TollgateApplyBudgetBurnsFast", "TollgateApplyBudgetBurnsSlowly"];
 
 /// The faults of a scene are made together: none of them can make an alert of another one fire.
@@ -141,6 +145,8 @@ struct Shop {
     /// What goes on until the fault is mended.
     sustained: BTreeMap<Fault, JoinHandle<()>>,
     payments: JoinHandle<()>,
+    /// When a good webhook was last refused, or answered later than a second, ms since 1970.
+    missed_at: Arc<AtomicI64>,
     /// The cluster of which a node is frozen, until it is mended.
     cluster: Option<Cluster>,
     folder: PathBuf,
@@ -151,13 +157,17 @@ impl Shop {
         // RabbitMQ counts the frames of a queue every so many milliseconds, as it was told when the queue was made.
         let counts_every = |millis| format!("application:set_env(rabbit, quorum_tick_interval, {millis}).");
         stack(|stack| stack.rabbitmqctl(&["eval", &counts_every(1000)]))?;
-        let programs = Programs::start_with("tollgate_alerting", CONFIGURATION).await?;
+        let mut programs = Programs::start_with("tollgate_alerting", CONFIGURATION).await?;
+        // What this test itself asks of Cassandra may be large, and slow is not failed.
+        programs.setup.config.cassandra.timeout_ms = 60_000;
         let config = programs.config().clone();
         stack(|stack| stack.rabbitmqctl(&["eval", &counts_every(5000)]))?;
         let world = World::new(config.clone()).await?;
         let folder = std::env::temp_dir().join(&config.rabbitmq.queue_prefix);
+        let missed_at = Arc::new(AtomicI64::new(0));
         let shop = Self {
-            payments: tokio::spawn(payments(config.ingest.listen)),
+            payments: tokio::spawn(payments(config.ingest.listen, missed_at.clone())),
+            missed_at,
             programs,
             world,
             sustained: BTreeMap::new(),
@@ -236,7 +246,7 @@ impl Shop {
             }
             Fault::CassandraNodeFrozen => {
                 let cluster = self.cluster.as_ref().context("no cluster")?;
-                eventually("both nodes are up", async || cluster.check_up(2).await).await?;
+                within(PATIENCE, "both nodes are up", async || cluster.check_up(2).await).await?;
                 self.scrape_nodes(&cluster.metrics)?;
                 cluster.signal_second("STOP").await?;
             }
@@ -268,7 +278,7 @@ impl Shop {
             Fault::CassandraNodeFrozen => {
                 let cluster = self.cluster.take().context("no cluster")?;
                 cluster.signal_second("CONT").await?;
-                eventually("both nodes are up again", async || cluster.check_up(2).await).await?;
+                within(PATIENCE, "both nodes are up again", async || cluster.check_up(2).await).await?;
                 self.scrape_nodes(&[])?;
             }
             Fault::GatewayKilled => {
@@ -324,11 +334,19 @@ const FORGED: [(&str, &str); 2] = [
 /// Orders that are paid over and over, each by one payment of which the same is said again and again.
 const ORDERS: u64 = 20;
 
-async fn payments(gateway: SocketAddr) {
-    send_often(RATE, move |n| async move {
-        let order = n % ORDERS;
-        let body = event_body("payment.captured", &format!("p-{order}"), Some(&format!("A-{order}")), 1000, "c");
-        post(gateway, &format!("m-{n}"), &body).await.map(drop)
+async fn payments(gateway: SocketAddr, missed_at: Arc<AtomicI64>) {
+    send_often(RATE, move |n| {
+        let missed_at = missed_at.clone();
+        async move {
+            let order = n % ORDERS;
+            let body = event_body("payment.captured", &format!("p-{order}"), Some(&format!("A-{order}")), 1000, "c");
+            let begun = Instant::now();
+            let answer = post(gateway, &format!("m-{n}"), &body).await;
+            if answer.is_ok_and(|answer| answer.status != 200) || begun.elapsed() > Duration::from_secs(1) {
+                missed_at.store(platform::clock::now_ms(), Relaxed);
+            }
+            Ok(())
+        }
     })
     .await;
 }
@@ -416,6 +434,7 @@ async fn scene(rows: &[Row], shop: &mut Shop, watch: &mut Watch) -> Result<()> {
     println!("{:6.1} s  {names}", watch.since.elapsed().as_secs_f64());
     watch.until("nothing fires but what this scene may", |firing, _| firing.is_subset(&may)).await?;
     watch.seen.clear();
+    let begun_ms = platform::clock::now_ms();
 
     let mut made = Ok(());
     for row in rows {
@@ -435,10 +454,27 @@ async fn scene(rows: &[Row], shop: &mut Shop, watch: &mut Watch) -> Result<()> {
         afterwards.is_subset(seen) && firing.iter().all(|alert| afterwards.contains(alert) || may.contains(alert))
     };
     watch.until("mended", quiet).await?;
-    let expected: BTreeSet<String> = fires.iter().chain(&afterwards).chain(&may).cloned().collect();
+    let mut expected: BTreeSet<String> = fires.iter().chain(&afterwards).chain(&may).cloned().collect();
+    if shop.missed_at.load(Relaxed) > begun_ms - LONGEST_WINDOW_MS {
+        println!("answers were late or refused, so the budget of answers may burn");
+        expected.extend(ACKNOWLEDGED_LATE.map(str::to_owned));
+    }
     let others: Vec<_> = watch.seen.difference(&expected).collect();
     ensure!(others.is_empty(), "{names} made these fire, too: {others:?}");
     Ok(())
+}
+
+/// Leaves out the queues and keyspaces of others, who may have left them in any state, and adds the nodes of
+/// [`Shop::scrape_nodes`].
+fn only_of(name: &str, folder: &Path, scraping: &str) -> String {
+    let only = format!(
+        "\n    metric_relabel_configs:\n      - source_labels: [queue, keyspace]\n        separator: \"\"\n        \
+         regex: \"({name}.*)?\"\n        action: keep\n"
+    );
+    let nodes = format!("    file_sd_configs:\n      - files: [{}/nodes.json]\n", folder.display());
+    let (queues, cassandra) = ("job_name: rabbitmq-queues", "job_name: cassandra");
+    let scraping = scraping.replace(&format!("{queues}\n"), &format!("{queues}{only}"));
+    scraping.replace(&format!("{cassandra}\n"), &format!("{cassandra}{only}{nodes}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -456,14 +492,12 @@ async fn each_fault_makes_its_alerts_fire_and_no_others() -> Result<()> {
     let rules_path = format!("{}/dashboards/rules.yml", Stack::open()?.layout().workspace.display());
     ensure!(shipped.contains(&rules_path), "no rules in {shipped}");
     let folder = shop.folder.clone();
-    let more_nodes =
-        format!("job_name: cassandra\n    file_sd_configs:\n      - files: [{}/nodes.json]", folder.display());
-    let scraping = shipped.replace(&rules_path, "{rules}").replace("job_name: cassandra", &more_nodes);
-    let scraping = shortened(&scraping)?;
+    let scraping =
+        shortened(&only_of(&config.rabbitmq.queue_prefix, &folder, &shipped.replace(&rules_path, "{rules}")))?;
     // Five minutes is how long Prometheus takes a value for current.
     let prometheus = Prometheus::start(&folder, &scraping, &shortened(RULES)?, &duration("5m")?).await?;
 
-    eventually("all targets are up, and everything is recorded", async || {
+    within(PATIENCE, "all targets are up, and everything is recorded", async || {
         let up = prometheus.values("up").await?;
         ensure!(up.len() == 8 && up.iter().all(|(_, up)| *up > 0.0), "{up:?}");
         for budget in ["ack", "apply"] {
@@ -474,15 +508,17 @@ async fn each_fault_makes_its_alerts_fire_and_no_others() -> Result<()> {
     })
     .await?;
     let mut watch = Watch { prometheus, firing: BTreeSet::new(), seen: BTreeSet::new(), since };
-    let only = std::env::var("ONLY").ok().map(|n| n.parse::<usize>().unwrap());
-    for (n, rows) in SCENES.iter().enumerate() {
-        if only.is_some_and(|only| n < only) {
-            continue;
-        }
-        scene(rows, &mut shop, &mut watch).await?;
-    }
-    watch.until("nothing fires", |firing, _| firing.is_empty()).await?;
+    let result = scenes(&mut shop, &mut watch).await;
     shop.payments.abort();
-    watch.prometheus.clean().await?;
-    shop.programs.clean().await
+    // What went wrong says more than what could not be cleaned up after it.
+    let cleaned = shop.programs.clean().await;
+    result.and(cleaned)?;
+    watch.prometheus.clean().await
+}
+
+async fn scenes(shop: &mut Shop, watch: &mut Watch) -> Result<()> {
+    for rows in SCENES {
+        scene(rows, shop, watch).await?;
+    }
+    watch.until("nothing fires", |firing, _| firing.is_empty()).await
 }

@@ -69,7 +69,9 @@ impl Cluster {
             let words: Vec<String> = usual.iter().filter(|word| !word.is_empty()).map(own).collect();
             let (java, arguments) = words.split_first().context("no command line")?;
             let log = std::fs::File::create(home.join("log"))?;
-            let node = Command::new(java)
+            // There is time: others come first.
+            let node = Command::new("nice")
+                .arg(java)
                 .args(arguments)
                 .current_dir(&home)
                 .stdout(log.try_clone()?)
