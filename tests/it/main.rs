@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod alerting;
+mod breaking;
 mod cluster;
 mod faults;
 mod gateway;

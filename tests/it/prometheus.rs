@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use it::{eventually, free_ports, send};
@@ -99,6 +100,12 @@ impl Prometheus {
         alerts.filter(|alert| alert["state"] == "firing").map(|alert| name(&alert["labels"])).collect()
     }
 
+    /// The alerts that have fired at any moment of the time up to now, named as by [`Self::firing`].
+    pub async fn fired(&self, since: Duration) -> Result<BTreeSet<String>> {
+        let range = format!("last_over_time(ALERTS{{alertstate=\"firing\"}}[{}s])", since.as_secs().max(1));
+        self.values(&range).await?.iter().map(|(labels, _)| name(labels)).collect()
+    }
+
     /// Ends it and deletes its data.
     pub async fn clean(mut self) -> Result<()> {
         self.process.kill().await?;
@@ -109,7 +116,8 @@ impl Prometheus {
 fn name(labels: &Value) -> Result<String> {
     let name = labels["alertname"].as_str().context("no name")?;
     let others = labels.as_object().context("no labels")?.iter();
-    let others = others.filter(|(key, _)| !["alertname", "severity", "instance"].contains(&key.as_str()));
+    let others = others
+        .filter(|(key, _)| !["__name__", "alertname", "alertstate", "severity", "instance"].contains(&key.as_str()));
     let others: Vec<_> = others.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
     Ok(if others.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", others.join(",")) })
 }
