@@ -230,7 +230,7 @@ async fn the_status_page_shows_the_load_finds_an_order_by_keyboard_and_says_what
     let poor = browser.run(CONTRAST).await?;
     ensure!(poor.as_array().is_some_and(Vec::is_empty), "hard to read while it is silent: {poor:#}");
     save(&browser, "stale.png").await?;
-    drop(browser);
+    browser.quit().await?;
     programs.clean().await
 }
 

@@ -1,13 +1,14 @@
 //! A headless Chromium, driven through Debian's `chromedriver` by plain WebDriver: JSON over HTTP.
 
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use it::{eventually, send};
 use serde_json::{Value, json};
+use tokio::process::{Child, Command};
 
 /// Where WebDriver puts an element's id (its specification fixes this name).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -15,12 +16,12 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 pub const TAB: &str = "\u{E004}";
 pub const ENTER: &str = "\u{E007}";
 
-/// One browser with one page. Both it and its driver end when this is dropped.
+/// One browser with one page. It ends with its driver, which is ended when this is dropped.
 pub struct Browser {
     driver: SocketAddr,
     session: String,
     folder: PathBuf,
-    process: Child,
+    _driver: Child,
 }
 
 impl Browser {
@@ -33,12 +34,11 @@ impl Browser {
             .arg(format!("--port={}", driver.port()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // The browser stays in its driver's group, but does not end with it.
-            .process_group(0)
+            .kill_on_drop(true)
             .spawn()
             .context("no chromedriver: apt-get install chromium chromium-driver")?;
         let folder = std::env::temp_dir().join(format!("{name}-{}", uuid::Uuid::new_v4().simple()));
-        let mut browser = Self { driver, session: String::new(), folder, process: child };
+        let mut browser = Self { driver, session: String::new(), folder, _driver: child };
         eventually("chromedriver is ready", async || {
             ensure!(browser.ask("GET", "/status", &Value::Null).await?["ready"] == true);
             Ok(())
@@ -139,13 +139,12 @@ impl Browser {
         let lines = self.post("se/log", json!({"type": "browser"})).await?;
         Ok(lines.as_array().cloned().unwrap_or_default())
     }
-}
 
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let group = format!("-{}", self.process.id());
-        let _gone = Command::new("kill").args(["-KILL", "--", &group]).status();
-        let _reaped = self.process.wait();
+    /// Ends the browser.
+    pub async fn quit(self) -> Result<()> {
+        self.ask("DELETE", &self.session, &Value::Null).await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let _left_over = std::fs::remove_dir_all(&self.folder);
+        Ok(())
     }
 }
