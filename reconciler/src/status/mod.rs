@@ -28,7 +28,7 @@ use board::Board;
 pub use lookup::Lookup;
 use lookup::{Found, LookupError};
 
-const PAGE: &str = include_str!("page.html");
+static PAGE: &str = include_str!("page.html");
 
 /// Nothing but what is in the page itself, by its hash; nothing from elsewhere, and in nobody's frame.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
