@@ -115,7 +115,7 @@ impl Facts {
     /// The fact of one kind and transaction.
     #[must_use]
     pub fn get(&self, kind: Kind, transaction: &str) -> Option<&Fact> {
-        self.of_kind(kind).find_map(|(t, fact)| (t == transaction).then_some(fact))
+        self.entries.get(&(kind, transaction.to_owned()))
     }
 
     /// Writes the compact form kept in Postgres.

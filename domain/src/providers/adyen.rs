@@ -200,6 +200,7 @@ pub fn sign_item(fields: SignedFields<'_>, secret: &Secret) -> String {
 
 fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {
     match parse::<Request<'a>>(delivery.body) {
+        Ok(request) if request.items.is_empty() => vec![item(Err("no items".into()), delivery.body)],
         Ok(request) => request
             .items
             .into_iter()

@@ -106,7 +106,7 @@ fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Ve
 fn read<'a>(body: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<PaymentEvent<'a>>, Misunderstood> {
     let Envelope { kind: event_type } = parse::<Envelope<'a>>(body)?;
     let Some(kind) = meaning(&event_type)? else { return Ok(None) };
-    let Event { id, created_on, timestamp, mut data } = parse::<Event<'a>>(body)?;
+    let Event { id, created_on, timestamp, data } = parse::<Event<'a>>(body)?;
     let is_dispute = event_type.starts_with("dispute_");
     let minor = match &*event_type {
         "payment_authorization_incremented" => data.balances.and_then(|balances| balances.total_authorized),
@@ -119,12 +119,13 @@ fn read<'a>(body: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<Pa
         false => (data.id, None),
     };
     // A refund, void or dispute may have a reference of its own: their order is found through the payment.
+    let [order, user] = data.metadata.texts([&source.order_key, &source.user_key])?;
     let order = match &*event_type {
         "payment_voided" | "payment_refunded" | "payment_refund_declined" => None,
         _ if is_dispute => None,
-        _ => data.metadata.take(&source.order_key).or_else(|| filled(data.reference)),
+        _ => order.or_else(|| filled(data.reference)),
     };
-    let user = order.as_ref().and_then(|_| data.metadata.take(&source.user_key));
+    let user = user.filter(|_| order.is_some());
     let draft = Draft {
         kind,
         event_key: id,

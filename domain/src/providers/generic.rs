@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::draft::{Draft, decimal, money};
-use super::json::{parse, time_ms};
+use super::json::{Scalar, time_ms};
+use super::pointers::{self, Pointers};
 use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, hex_bytes, to_hex, verify};
 use crate::{Kind, Money, PaymentEvent};
@@ -194,69 +194,100 @@ fn read<'a>(
     now_ms: i64,
 ) -> Result<Option<PaymentEvent<'a>>, Misunderstood> {
     let settings = source.generic.as_ref().ok_or("no [generic] settings")?;
-    let (fields, document) = (&settings.fields, Document { delivery, body: parse(delivery.body)? });
-    let event_type = document.text(&fields.kind).ok_or("missing event type")?;
+    let fields = &settings.fields;
+    let mut document = Document { delivery, fields, found: pointers::find(delivery.body, fields.pointers())? };
+    let event_type = document.text(Part::Type).ok_or("missing event type")?;
     let kind = match settings.kinds.get(&*event_type) {
         Some(kind) => kind.0,
         None if settings.no_change.iter().any(|known| *known == event_type) => return Ok(None),
         None => return Err("unknown payment type".into()),
     };
-    let optional = |path: &Option<String>| path.as_ref().and_then(|path| document.text(path));
     let draft = Draft {
         kind,
-        event_key: document.text(&fields.id).ok_or("malformed event id")?,
+        event_key: document.text(Part::Id).ok_or("malformed event id")?,
         event_type,
-        account: optional(&fields.account).unwrap_or_default(),
-        payment: document.text(&fields.payment).ok_or("malformed payment id")?,
-        transaction: optional(&fields.transaction),
-        amount: document.amount(fields)?,
-        time_ms: document.time_ms(&fields.time)?,
+        account: document.text(Part::Account).unwrap_or_default(),
+        payment: document.text(Part::Payment).ok_or("malformed payment id")?,
+        transaction: document.text(Part::Transaction),
+        amount: document.amount()?,
+        time_ms: document.time_ms()?,
         version_ms: None,
-        order: optional(&fields.order),
-        user: optional(&fields.user),
+        order: document.text(Part::Order),
+        user: document.text(Part::User),
     };
     draft.finish(PROVIDER.name, source, now_ms).map(Some)
 }
 
-/// A request whose parts are found by path.
+/// What an event has, in the order of [`Fields::all`].
+#[derive(Clone, Copy)]
+enum Part {
+    Id,
+    Type,
+    Time,
+    Payment,
+    Transaction,
+    Amount,
+    Currency,
+    Order,
+    User,
+    Account,
+}
+
+impl Fields {
+    fn all(&self) -> [Option<&str>; 10] {
+        let optional = [&self.transaction, &self.amount, &self.currency, &self.order, &self.user, &self.account]
+            .map(Option::as_deref);
+        let [transaction, amount, currency, order, user, account] = optional;
+        let needed = [&self.id, &self.kind, &self.time, &self.payment].map(|path| Some(path.as_str()));
+        let [id, kind, time, payment] = needed;
+        [id, kind, time, payment, transaction, amount, currency, order, user, account]
+    }
+
+    /// Those that stand in the body.
+    fn pointers(&self) -> Pointers<'_, 10> {
+        self.all().map(|path| path.filter(|path| !path.starts_with(HEADER)))
+    }
+}
+
+/// A request whose parts are found by path; each is taken out once.
 struct Document<'d, 'a> {
     delivery: &'d Delivery<'a>,
-    body: Value,
+    fields: &'d Fields,
+    found: [Option<Scalar<'a>>; 10],
 }
 
 impl<'a> Document<'_, 'a> {
     /// A text that is not empty, or an integer as text.
-    fn text(&self, path: &str) -> Option<Cow<'a, str>> {
-        let text = match path.strip_prefix(HEADER) {
-            Some(name) => Cow::Borrowed(self.delivery.header(name).ok()?),
-            None => match self.body.pointer(path)? {
-                Value::String(text) => Cow::Owned(text.clone()),
-                Value::Number(number) if !number.is_f64() => Cow::Owned(number.to_string()),
-                _ => return None,
-            },
-        };
-        Some(text).filter(|text| !text.is_empty())
+    fn text(&mut self, part: Part) -> Option<Cow<'a, str>> {
+        match self.fields.all()[part as usize]?.strip_prefix(HEADER) {
+            Some(name) => Some(self.delivery.header(name).ok()?.into()).filter(|text: &Cow<'a, str>| !text.is_empty()),
+            None => self.found[part as usize].take()?.text(),
+        }
     }
 
     /// An integer in minor units, or a decimal text.
-    fn amount(&self, fields: &Fields) -> Result<Option<Money>, Misunderstood> {
-        let pointer = fields.amount.as_deref().and_then(|path| self.body.pointer(path));
-        let Some(amount) = pointer.filter(|amount| !amount.is_null()) else { return Ok(None) };
-        let currency = fields.currency.as_ref().and_then(|path| self.text(path)).ok_or("missing currency")?;
+    fn amount(&mut self) -> Result<Option<Money>, Misunderstood> {
+        let amount = match self.found[Part::Amount as usize].take() {
+            None | Some(Scalar::Null) => return Ok(None),
+            Some(amount) => amount,
+        };
+        let currency = self.text(Part::Currency).ok_or("missing currency")?;
         match amount {
-            Value::String(text) => decimal(text, &currency).map(Some),
-            Value::Number(number) => money(number.as_i64().ok_or("malformed amount")?, &currency, &[]).map(Some),
-            _ => Err("malformed amount".into()),
+            Scalar::Text(text) => decimal(&text, &currency).map(Some),
+            Scalar::Integer(minor) => {
+                money(i64::try_from(minor).map_err(|_| "malformed amount")?, &currency, &[]).map(Some)
+            }
+            Scalar::Null | Scalar::Other => Err("malformed amount".into()),
         }
     }
 
     /// RFC 3339, or Unix seconds or milliseconds as an integer.
-    fn time_ms(&self, path: &str) -> Result<i64, Misunderstood> {
+    fn time_ms(&mut self) -> Result<i64, Misunderstood> {
         /// In seconds the year 5138, in milliseconds 1973.
-        const SECONDS_MAX: i64 = 100_000_000_000;
-        let text = self.text(path).ok_or("missing time")?;
+        const SECONDS_MAX: u64 = 100_000_000_000;
+        let text = self.text(Part::Time).ok_or("missing time")?;
         match text.parse::<i64>() {
-            Ok(seconds) if seconds.abs() < SECONDS_MAX => Ok(seconds * 1000),
+            Ok(seconds) if seconds.unsigned_abs() < SECONDS_MAX => Ok(seconds * 1000),
             Ok(milliseconds) => Ok(milliseconds),
             Err(_) => time_ms(&text),
         }

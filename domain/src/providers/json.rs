@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::Misunderstood;
 
@@ -18,12 +20,26 @@ pub fn filled<'a>(text: Option<Text<'a>>) -> Option<Cow<'a, str>> {
     text.map(|text| text.0).filter(|text| !text.is_empty())
 }
 
-/// Text, or a number or boolean written as text: shops put any of them under a metadata key.
-#[derive(Debug, Clone)]
+/// One value; of an object or array nothing is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scalar<'a> {
     Text(Cow<'a, str>),
-    /// Null, an object or an array: no reference.
+    /// As it is written, without a point or an exponent.
+    Integer(i128),
+    Null,
+    /// A boolean, another number, an object or an array.
     Other,
+}
+
+impl<'a> Scalar<'a> {
+    /// A text that is not empty, or an integer as text: shops put either under a metadata key.
+    pub fn text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Text(text) => Some(text).filter(|text| !text.is_empty()),
+            Self::Integer(number) => Some(Cow::Owned(number.to_string())),
+            Self::Null | Self::Other => None,
+        }
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
@@ -42,10 +58,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
                 Ok(Scalar::Text(Cow::Owned(v.to_owned())))
             }
             fn visit_i64<E>(self, v: i64) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(Cow::Owned(v.to_string())))
+                Ok(Scalar::Integer(v.into()))
             }
             fn visit_u64<E>(self, v: u64) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(Cow::Owned(v.to_string())))
+                Ok(Scalar::Integer(v.into()))
             }
             fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
                 Ok(Scalar::Other)
@@ -54,14 +70,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
                 Ok(Scalar::Other)
             }
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Scalar::Other)
+                Ok(Scalar::Null)
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(Scalar::Other)
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                while map.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 Ok(Scalar::Other)
             }
         }
@@ -95,61 +111,76 @@ pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Err
     deserializer.deserialize_i64(IntegerVisitor)
 }
 
-/// A flat JSON object such as Stripe's `metadata`; anything else (Razorpay's empty `[]`, a text) is an empty one.
-#[derive(Debug, Clone, Default)]
-pub struct Metadata<'a>(Vec<(Text<'a>, Scalar<'a>)>);
+/// A flat JSON object such as Stripe's `metadata`, read only where its texts are wanted; anything else (Razorpay's empty `[]`,
+/// a text) is an empty one.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Metadata<'a>(#[serde(borrow)] Option<&'a RawValue>);
 
 impl<'a> Metadata<'a> {
-    /// Takes the text under a key; empty text is none.
-    pub fn take(&mut self, key: &str) -> Option<Cow<'a, str>> {
-        let (_, value) = self.0.iter_mut().find(|(name, _)| name.0 == key)?;
-        match std::mem::replace(value, Scalar::Other) {
-            Scalar::Text(text) if !text.is_empty() => Some(text),
-            _ => None,
-        }
+    /// The texts under two keys, of each the first; empty text is none.
+    pub fn texts(self, keys: [&str; 2]) -> Result<[Option<Cow<'a, str>>; 2], Misunderstood> {
+        let Some(object) = self.0.filter(|raw| raw.get().starts_with('{')) else { return Ok([None, None]) };
+        let found = Wanted(keys).deserialize(&mut serde_json::Deserializer::from_str(object.get()));
+        Ok(found.map_err(|_| "broken JSON in metadata")?.map(|scalar| scalar.and_then(Scalar::text)))
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Metadata<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MetadataVisitor;
-        impl<'de> Visitor<'de> for MetadataVisitor {
-            type Value = Metadata<'de>;
+/// Reads an object for the scalars under two keys and keeps nothing else of it.
+struct Wanted<'k>([&'k str; 2]);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Metadata::default())
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Metadata::default())
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-                Ok(Metadata::default())
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-                Ok(Metadata::default())
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(Metadata::default())
-            }
-            fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-                Ok(Metadata::default())
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                Ok(Metadata::default())
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Metadata(pairs))
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
+    type Value = [Option<Scalar<'de>>; 2];
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Wanted<'_> {
+    type Value = [Option<Scalar<'de>>; 2];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None, None];
+        while let Some(Text(key)) = map.next_key()? {
+            match (0..2).find(|at| found[*at].is_none() && self.0[*at] == key) {
+                Some(at) => found[at] = Some(map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        deserializer.deserialize_any(MetadataVisitor)
+        Ok(found)
+    }
+}
+
+/// The first element of a list; the others are read past.
+#[derive(Debug)]
+pub struct First<T>(pub Option<T>);
+
+impl<T> Default for First<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FirstVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for FirstVisitor<T> {
+            type Value = First<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let first = seq.next_element()?;
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(First(first))
+            }
+        }
+        deserializer.deserialize_seq(FirstVisitor(PhantomData))
     }
 }
 
@@ -158,24 +189,25 @@ pub const EXPECTED: &str = "expected ";
 
 /// Parses JSON; the error says what is missing or expected and where, and nothing of what stood there.
 pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Misunderstood> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let text = error.to_string();
-        let told = text.split(" at line ").next().unwrap_or_default();
-        let what = match error.classify() {
-            // Both name only what this code expects.
-            serde_json::error::Category::Data if told.starts_with("missing field") || told.starts_with(EXPECTED) => {
-                told
-            }
-            serde_json::error::Category::Data => "unexpected JSON value",
-            _ => "broken JSON",
-        };
-        match error.line() {
-            // Behind a value that was read to its end first.
-            0 => what.to_owned(),
-            line => format!("{what} at line {line} column {}", error.column()),
-        }
-        .into()
-    })
+    serde_json::from_slice(bytes).map_err(|error| misunderstood(&error))
+}
+
+/// What is wrong with JSON, without any of it.
+pub fn misunderstood(error: &serde_json::Error) -> Misunderstood {
+    let text = error.to_string();
+    let told = text.split(" at line ").next().unwrap_or_default();
+    let what = match error.classify() {
+        // Both name only what this code expects.
+        serde_json::error::Category::Data if told.starts_with("missing field") || told.starts_with(EXPECTED) => told,
+        serde_json::error::Category::Data => "unexpected JSON value",
+        _ => "broken JSON",
+    };
+    match error.line() {
+        // Behind a value that was read to its end first.
+        0 => what.to_owned(),
+        line => format!("{what} at line {line} column {}", error.column()),
+    }
+    .into()
 }
 
 /// Parses an RFC 3339 time into Unix milliseconds.

@@ -14,6 +14,7 @@ mod generic;
 mod json;
 mod mollie;
 mod paypal;
+mod pointers;
 mod razorpay;
 mod sample;
 mod signing;

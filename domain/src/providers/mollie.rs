@@ -190,7 +190,7 @@ struct Reading<'a> {
 
 fn finish<'a>(
     reading: Reading<'a>,
-    mut entity: Entity<'a>,
+    entity: Entity<'a>,
     source: &'a Source,
     now_ms: i64,
 ) -> Result<PaymentEvent<'a>, Misunderstood> {
@@ -198,8 +198,10 @@ fn finish<'a>(
     let captured = entity.amount_captured.filter(|_| reading.kind == Kind::CapturedTotal);
     let amount = captured.or(entity.amount).map(|amount| decimal(&amount.value, &amount.currency)).transpose()?;
     // The metadata of a refund or capture is its own: the order is found through the payment.
-    let mut reference = |key: &str| entity.metadata.take(key).filter(|_| is_payment);
-    let (order, user) = (reference(&source.order_key), reference(&source.user_key));
+    let [order, user] = match is_payment {
+        true => entity.metadata.texts([&source.order_key, &source.user_key])?,
+        false => [None, None],
+    };
     let (payment, transaction) = match is_payment {
         true => (entity.id, None),
         false => (filled(entity.payment_id).unwrap_or_else(|| entity.id.clone()), Some(entity.id)),

@@ -5,14 +5,16 @@
 //! is not a payment: it is paid by its captures, which are reported as such.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::draft::{Draft, decimal};
-use super::json::{Text, filled, parse, time_ms};
+use super::json::{First, Text, filled, parse, time_ms};
 use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Source, item};
 use crate::signature::{Certificate, Key, Refusal, Secret, is_under, verify};
 use crate::{Kind, PaymentEvent};
@@ -105,7 +107,7 @@ struct Payment<'a> {
     #[serde(borrow, default)]
     invoice_id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    links: Vec<Link<'a>>,
+    links: Parents<'a>,
     #[serde(borrow, default)]
     supplementary_data: Option<Supplement<'a>>,
 }
@@ -145,7 +147,7 @@ struct Dispute<'a> {
     #[serde(borrow)]
     dispute_id: Cow<'a, str>,
     #[serde(borrow, default)]
-    disputed_transactions: Vec<Disputed<'a>>,
+    disputed_transactions: First<Disputed<'a>>,
     #[serde(borrow)]
     dispute_amount: Amount<'a>,
     #[serde(borrow, default)]
@@ -175,7 +177,7 @@ struct Approval<'a> {
     #[serde(borrow, alias = "id")]
     order_id: Cow<'a, str>,
     #[serde(borrow, default)]
-    purchase_units: Vec<Unit<'a>>,
+    purchase_units: First<Unit<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -255,7 +257,7 @@ fn of_authorization(kind: Kind, authorization: Payment<'_>) -> Reading<'_> {
 
 fn of_capture(kind: Kind, capture: Payment<'_>) -> Reading<'_> {
     let related = capture.supplementary_data.and_then(|data| data.related_ids);
-    let authorization = up(&capture.links, "authorizations").or_else(|| filled(related?.authorization_id));
+    let authorization = capture.links.authorization.or_else(|| filled(related?.authorization_id));
     Reading {
         kind,
         payment: authorization.unwrap_or_else(|| capture.id.clone()),
@@ -274,7 +276,7 @@ fn of_refund(refund: Payment<'_>) -> Result<Reading<'_>, Misunderstood> {
         Some(_) => return Err("unknown refund status".into()),
     };
     let related = refund.supplementary_data.and_then(|data| data.related_ids);
-    let capture = up(&refund.links, "captures").or_else(|| filled(related?.capture_id));
+    let capture = refund.links.capture.or_else(|| filled(related?.capture_id));
     Ok(Reading {
         kind,
         payment: capture.unwrap_or_else(|| refund.id.clone()),
@@ -294,7 +296,7 @@ fn of_dispute(is_resolved: bool, dispute: Dispute<'_>) -> Result<Reading<'_>, Mi
         Some("RESOLVED_BUYER_FAVOUR" | "ACCEPTED") => Kind::DisputeLost,
         _ => return Err("unknown dispute outcome".into()),
     };
-    let disputed = dispute.disputed_transactions.into_iter().next();
+    let disputed = dispute.disputed_transactions.0;
     let (capture, custom, invoice) =
         disputed.map_or((None, None, None), |d| (d.seller_transaction_id, d.custom, d.invoice_number));
     Ok(Reading {
@@ -307,18 +309,52 @@ fn of_dispute(is_resolved: bool, dispute: Dispute<'_>) -> Result<Reading<'_>, Mi
 }
 
 fn of_approval(approval: Approval<'_>) -> Reading<'_> {
-    let unit = approval.purchase_units.into_iter().next();
+    let unit = approval.purchase_units.0;
     let order = unit.and_then(|unit| filled(unit.custom_id).or_else(|| filled(unit.invoice_id)));
     Reading { kind: Kind::Cancelled, payment: approval.order_id, transaction: None, amount: None, order }
 }
 
-/// The id at the end of the link to the parent, if that is of the given collection.
-fn up<'a>(links: &[Link<'a>], collection: &str) -> Option<Cow<'a, str>> {
-    links.iter().filter(|link| link.rel == "up").find_map(|link| {
-        let (rest, id) = link.href.rsplit_once('/')?;
-        let (_, parent) = rest.rsplit_once('/')?;
-        (parent == collection && !id.is_empty()).then(|| Cow::Owned(id.to_owned()))
-    })
+/// The ids at the end of the links to the parents, of each collection the first.
+#[derive(Default)]
+struct Parents<'a> {
+    authorization: Option<Cow<'a, str>>,
+    capture: Option<Cow<'a, str>>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Parents<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Links;
+        impl<'de> Visitor<'de> for Links {
+            type Value = Parents<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("links")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut links: A) -> Result<Self::Value, A::Error> {
+                let mut parents = Parents::default();
+                while let Some(link) = links.next_element::<Link<'de>>()? {
+                    let slot = match link.collection_and_id() {
+                        Some(("authorizations", _)) => &mut parents.authorization,
+                        Some(("captures", _)) => &mut parents.capture,
+                        _ => continue,
+                    };
+                    if slot.is_none() {
+                        *slot = link.collection_and_id().map(|(_, id)| Cow::Owned(id.to_owned()));
+                    }
+                }
+                Ok(parents)
+            }
+        }
+        deserializer.deserialize_seq(Links)
+    }
+}
+
+impl Link<'_> {
+    fn collection_and_id(&self) -> Option<(&str, &str)> {
+        let (rest, id) = self.href.rsplit_once('/').filter(|(_, id)| self.rel == "up" && !id.is_empty())?;
+        let (_, collection) = rest.rsplit_once('/')?;
+        Some((collection, id))
+    }
 }
 
 #[cfg(test)]

@@ -176,15 +176,16 @@ fn of_payment<'a>(event_type: &str, payload: Payload<'a>, source: &Source) -> Re
         "payment.failed" => Kind::Failed,
         _ => return Err("unknown payment type".into()),
     };
-    let mut payment = payload.payment.ok_or("missing payment")?.entity;
+    let payment = payload.payment.ok_or("missing payment")?.entity;
     let receipt = payload.order.and_then(|order| filled(order.entity.receipt));
+    let [order, user] = payment.notes.texts([&source.order_key, &source.user_key])?;
     Ok(Reading {
         kind,
         payment: payment.id,
         transaction: None,
         amount: money(payment.amount, &payment.currency, &[])?,
-        order: payment.notes.take(&source.order_key).or(receipt),
-        user: payment.notes.take(&source.user_key),
+        order: order.or(receipt),
+        user,
     })
 }
 

@@ -152,11 +152,10 @@ fn read<'a>(body: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<Pa
         kind if kind.starts_with("charge.") => Family::Charge,
         _ => return Ok(None),
     };
-    let mut object: Object<'a> = parse(event.data.object.get().as_bytes())?;
+    let object: Object<'a> = parse(event.data.object.get().as_bytes())?;
     let (kind, minor) = meaning(&family, &event.kind, &object)?;
     let amount = money(minor, &object.currency, &EXPONENTS)?;
-    let order = object.metadata.take(&source.order_key);
-    let user = object.metadata.take(&source.user_key);
+    let [order, user] = object.metadata.texts([&source.order_key, &source.user_key])?;
     let link = object.payment_intent.or(object.charge).map(|link| link.0);
     let (payment, transaction, order, user) = match family {
         Family::PaymentIntent => (object.id, None, order, user),

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 
 use super::draft::{Draft, decimal, money};
 use super::json::{Scalar, Text, parse, time_ms};
@@ -120,12 +121,20 @@ struct Data<'a> {
     currency: Option<Text<'a>>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected amount to be an integer of minor units or a decimal text")]
 enum Amount<'a> {
     Minor(i64),
-    #[serde(borrow)]
     Decimal(Cow<'a, str>),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Amount<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "expected amount to be an integer of minor units or a decimal text";
+        match Scalar::deserialize(deserializer)? {
+            Scalar::Text(text) => Ok(Self::Decimal(text)),
+            Scalar::Integer(minor) => i64::try_from(minor).map(Self::Minor).map_err(|_| D::Error::custom(EXPECTED)),
+            Scalar::Null | Scalar::Other => Err(D::Error::custom(EXPECTED)),
+        }
+    }
 }
 
 fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {
@@ -165,10 +174,6 @@ fn read<'a>(
         (Some(Amount::Minor(minor)), Some(currency)) => Some(money(minor, &currency.0, &[])?),
         (Some(Amount::Decimal(text)), Some(currency)) => Some(decimal(&text, &currency.0)?),
     };
-    let reference = |scalar: Option<Scalar<'a>>| match scalar {
-        Some(Scalar::Text(text)) if !text.is_empty() => Some(text),
-        _ => None,
-    };
     let draft = Draft {
         kind,
         event_key: event_key.into(),
@@ -179,8 +184,8 @@ fn read<'a>(
         amount,
         time_ms: time_ms(&timestamp)?,
         version_ms: None,
-        order: reference(data.order_id),
-        user: reference(data.user_id),
+        order: data.order_id.and_then(Scalar::text),
+        user: data.user_id.and_then(Scalar::text),
     };
     draft.finish(PROVIDER.name, source, now_ms).map(Some)
 }

@@ -1,5 +1,7 @@
 //! Texts out of an XML document by their paths, without a tree, entities of its own or any reading from elsewhere.
 
+use std::collections::BTreeMap;
+
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
@@ -10,13 +12,13 @@ use super::Misunderstood;
 const PATH_BYTES_MAX: usize = 1024;
 
 /// The first text at each path (`notification/subject/dispute/id`) that is looked for; empty ones are left out.
-pub struct Texts(Vec<(String, String)>);
+pub struct Texts(BTreeMap<String, String>);
 
 impl Texts {
     /// Reads a document in one pass; `wanted` should hold for few paths.
     pub fn read(xml: &str, wanted: impl Fn(&str) -> bool) -> Result<Self, Misunderstood> {
         let mut reader = Reader::from_str(xml);
-        let (mut path, mut text, mut texts) = (String::new(), String::new(), Vec::<(String, String)>::new());
+        let (mut path, mut text, mut texts) = (String::new(), String::new(), BTreeMap::new());
         let mut is_wanted = false;
         loop {
             match reader.read_event().map_err(|_| "broken XML")? {
@@ -33,12 +35,12 @@ impl Texts {
                         path.push('/');
                     }
                     path.push_str(name);
-                    is_wanted = wanted(&path) && !texts.iter().any(|(known, _)| *known == path);
+                    is_wanted = wanted(&path) && !texts.contains_key(&path);
                     text.clear();
                 }
                 Event::End(_) => {
                     if is_wanted && !text.trim().is_empty() {
-                        texts.push((path.clone(), text.trim().to_owned()));
+                        texts.insert(path.clone(), text.trim().to_owned());
                     }
                     path.truncate(path.rfind('/').unwrap_or(0));
                     is_wanted = false;
@@ -59,7 +61,7 @@ impl Texts {
 
     /// The text at a path.
     pub fn get(&self, path: &str) -> Option<&str> {
-        self.0.iter().find_map(|(known, text)| (known == path).then_some(text.as_str()))
+        self.0.get(path).map(String::as_str)
     }
 }
 

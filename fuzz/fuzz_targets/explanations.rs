@@ -1,0 +1,7 @@
+//! See `checks::explanations`.
+#![no_main]
+
+#[path = "../hostile.rs"]
+mod hostile;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hostile::checks::explanations(input));

@@ -1,0 +1,7 @@
+//! See `checks::texts`.
+#![no_main]
+
+#[path = "../hostile.rs"]
+mod hostile;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hostile::checks::texts(input));
