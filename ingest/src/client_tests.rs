@@ -124,8 +124,10 @@ proptest! {
     }
 
     #[test]
-    fn whoever_is_no_proxy_is_believed_nothing(header in header(), sent in anything(), peer: IpAddr) {
+    fn whoever_is_no_proxy_is_believed_nothing(header in header(), sent in anything(), named: IpAddr, peer: IpAddr) {
         prop_assume!(!clients(header).trusted.contains(peer));
-        prop_assert_eq!(clients(header).of(peer, &headers(header, &[&sent])), peer);
+        let named = entry(header, named, None, false);
+        let found = clients(header).of(peer, &headers(header, &[&sent, named.as_bytes()]));
+        prop_assert_eq!(found, peer);
     }
 }
