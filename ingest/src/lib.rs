@@ -50,9 +50,10 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
     if sources.is_empty() {
         tracing::warn!("no sources are configured: every webhook is answered with 404");
     }
-    let tracer = Tracer::open(&config.trace, "ingest")?;
     let readiness = Readiness::of(&["rabbitmq"]);
     telemetry::serve_internal(config.ingest.internal_listen, readiness.clone(), stop.clone()).await?;
+    // Behind the recorder of metrics: it has some.
+    let tracer = Tracer::open(&config.trace, "ingest")?;
     let listener = http::bind(config.ingest.listen).await?;
     // The link outlives `stop`: requests under way still publish.
     let link_stop = CancellationToken::new();

@@ -98,11 +98,12 @@ impl From<OrdersError> for ReconcilerError {
 /// When the configuration, the mapped tables or the internal listener cannot be used. Services that are away are waited
 /// for.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ReconcilerError> {
-    let tracer = Tracer::open(&config.trace, "reconciler")?;
     let readiness = Readiness::of(&["rabbitmq_consumer", "postgres", "cassandra"]);
     let lookup = status::Slot::default();
     let pages = status::pages(&config, Arc::clone(&lookup));
     telemetry::serve_internal_with(config.reconciler.internal_listen, readiness.clone(), pages, stop.clone()).await?;
+    // Behind the recorder of metrics: it has some.
+    let tracer = Tracer::open(&config.trace, "reconciler")?;
     let give_up = give_up_after(&stop);
     let Some((mut handler, archive)) = open_when_ready(&config, &stop, &give_up).await? else { return Ok(()) };
     handler.tracer = tracer.clone();

@@ -31,9 +31,10 @@ use crate::store::Store;
 /// # Errors
 /// When the internal listener or the traces' address cannot be used. Services that are away are waited for.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
-    let tracer = Tracer::open(&config.trace, "writer")?;
     let readiness = Readiness::of(&["rabbitmq", "rabbitmq_consumer", "cassandra"]);
     telemetry::serve_internal(config.writer.internal_listen, readiness.clone(), stop.clone()).await?;
+    // Behind the recorder of metrics: it has some.
+    let tracer = Tracer::open(&config.trace, "writer")?;
     let Some(store) = connect(&config, &stop).await else { return Ok(()) };
     let give_up = give_up_after(&stop);
     tokio::spawn(watch(Arc::clone(&store), readiness.clone(), give_up.clone()));
