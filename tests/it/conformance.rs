@@ -69,6 +69,7 @@ async fn a_tester_made_of_the_document_finds_no_violation() -> Result<()> {
         .args(["run", &format!("{gateway}/openapi.json"), "--phases", "examples,coverage,fuzzing"])
         .args(["--max-examples", "30", "--seed", &seed, "--continue-on-failure", "--no-color"])
         .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/conformance"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("SCHEMATHESIS_HOOKS", "hooks")
         .env("SHOP_SECRET", SHOP_SECRET)
         .current_dir(std::env::temp_dir());
