@@ -48,7 +48,8 @@ impl Programs {
         &self.setup.config
     }
 
-    fn spawn(&mut self, program: &'static str) -> Result<()> {
+    /// Starts one that does not run, with the variables that [`Self::setup`] has now.
+    pub fn spawn(&mut self, program: &'static str) -> Result<()> {
         let binary = program_binary(program)?;
         let log = std::fs::File::create(self.file.with_extension(format!("{program}.log")))?;
         let child = Command::new(&binary)
@@ -63,7 +64,7 @@ impl Programs {
         Ok(())
     }
 
-    async fn ready(&self) -> Result<()> {
+    pub async fn ready(&self) -> Result<()> {
         let config = self.config();
         for listener in
             [config.ingest.internal_listen, config.writer.internal_listen, config.reconciler.internal_listen]
@@ -74,25 +75,32 @@ impl Programs {
     }
 
     /// Ends a program with a signal, waits for its end, starts it again and waits until it is ready.
-    async fn restart(&mut self, program: &'static str, signal: &str) -> Result<()> {
-        self.stop(program, signal).await?;
+    pub async fn restart(&mut self, program: &'static str, signal: &str) -> Result<()> {
+        self.end(program, signal).await?;
         self.start_again(program).await
-    }
-
-    /// Ends a program with a signal and waits for its end.
-    pub async fn stop(&mut self, program: &'static str, signal: &str) -> Result<()> {
-        let mut child = self.running.remove(program).context("not running")?;
-        let pid = child.id().context("ended by itself")?;
-        Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await?;
-        let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.context("did not stop")??;
-        ensure!(signal != "TERM" || status.success(), "{program} did not end well: {status}");
-        Ok(())
     }
 
     /// Starts a program that was ended and waits until it is ready.
     pub async fn start_again(&mut self, program: &'static str) -> Result<()> {
         self.spawn(program)?;
         self.ready().await
+    }
+
+    /// Ends a program with a signal and waits for its end.
+    pub async fn end(&mut self, program: &'static str, signal: &str) -> Result<()> {
+        let mut child = self.running.remove(program).context("not running")?;
+        self::signal(child.id().context("ended by itself")?, signal).await?;
+        let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.context("did not stop")??;
+        ensure!(signal != "TERM" || status.success(), "{program} did not end well: {status}");
+        Ok(())
+    }
+
+    pub fn pid(&self, program: &str) -> Result<u32> {
+        self.running.get(program).and_then(Child::id).context("does not run")
+    }
+
+    pub fn is_running(&self, program: &str) -> bool {
+        self.running.contains_key(program)
     }
 
     /// What a program has logged since it was started last.
@@ -127,6 +135,13 @@ impl Programs {
         }
         World::new(self.setup.config.clone()).await?.clean().await
     }
+}
+
+/// Sends a process a signal, such as `TERM`.
+pub async fn signal(pid: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().await?;
+    ensure!(status.success(), "no process {pid}");
+    Ok(())
 }
 
 pub fn check(report: &Report) -> Result<()> {

@@ -195,7 +195,7 @@ async fn the_status_page_shows_the_load_finds_an_order_by_keyboard_and_says_what
     .await?;
     check(&load.await??)?;
 
-    programs.stop("writer", "TERM").await?;
+    programs.end("writer", "TERM").await?;
     eventually("the writer is said to be away, and its rate is not a zero", async || {
         let verdict = browser.text("#verdict").await?;
         ensure!(verdict.starts_with("Writer at ") && verdict.contains("does not answer"), "{verdict}");
@@ -219,7 +219,7 @@ async fn the_status_page_shows_the_load_finds_an_order_by_keyboard_and_says_what
     let wrong: Vec<&Value> = console.iter().filter(|line| line["source"] != "network").collect();
     ensure!(wrong.is_empty(), "the console says {wrong:#?}");
 
-    programs.stop("reconciler", "TERM").await?;
+    programs.end("reconciler", "TERM").await?;
     eventually("silence is said", async || {
         let updated = browser.text("#updated").await?;
         ensure!(updated.starts_with("no answer since "), "{updated}");

@@ -125,8 +125,16 @@ pub fn run_program(program: &str, setup: &Setup, arguments: &[&str]) -> Result<(
 ///
 /// # Errors
 /// After a minute.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    within(Duration::from_secs(60), what, condition).await
+}
+
+/// [`eventually`] with another patience.
+///
+/// # Errors
+/// After `patience`.
+pub async fn within<T>(patience: Duration, what: &str, mut condition: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
         match condition().await {
             Ok(value) => return Ok(value),
