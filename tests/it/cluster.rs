@@ -58,6 +58,8 @@ impl Cluster {
             let own = |word: &String| match word.split_once('=').unwrap_or((word, "")) {
                 ("-Xms2G", _) => "-Xms256M".to_owned(),
                 ("-Xmx2G", _) => "-Xmx768M".to_owned(),
+                // One node forgets another that is quiet for so long while it starts.
+                (key @ "-Dcassandra.ring_delay_ms", _) => format!("{key}=10000"),
                 (key @ "-Dcassandra.jmx.local.port", _) => format!("{key}={}", jmx.port()),
                 (key @ "-Dcassandra.logdir", _) => format!("{key}={}", home.display()),
                 (agent, shown) if agent.starts_with("-javaagent:") => {
