@@ -14,7 +14,7 @@ use stack::{ScrapeTargets, Stack};
 
 use crate::breaking::{Fault, PATIENCE, Shop};
 use crate::prometheus::Prometheus;
-use crate::shortened::{duration, shortened};
+use crate::shortened::shortened;
 
 const RULES: &str = include_str!("../../dashboards/rules.yml");
 /// Three days, shortened.
@@ -175,7 +175,7 @@ async fn scene(rows: &[Row], shop: &mut Shop, watch: &mut Watch) -> Result<()> {
 }
 
 /// Leaves out the queues and keyspaces of others, who may have left them in any state; adds the nodes that
-/// [`Shop`] names; and gives Cassandra, which has to read its beans beside a compiler, the time that it needs.
+/// [`Shop`] names; and gives Cassandra, which may have to read its beans beside a compiler, the shipped time-out.
 fn own_scraping(name: &str, folder: &Path, scraping: &str) -> String {
     let only = format!(
         "\n    metric_relabel_configs:\n      - source_labels: [queue, keyspace]\n        separator: \"\"\n        \
@@ -184,7 +184,7 @@ fn own_scraping(name: &str, folder: &Path, scraping: &str) -> String {
     let nodes = format!("    file_sd_configs:\n      - files: [{}/nodes.json]\n", folder.display());
     let (queues, cassandra) = ("job_name: rabbitmq-queues\n", "job_name: cassandra\n");
     let hurried = format!("{cassandra}    scrape_interval: 2s\n    scrape_timeout: 2s\n");
-    let patient = format!("{cassandra}    scrape_interval: 6s\n    scrape_timeout: 6s\n");
+    let patient = format!("{cassandra}    scrape_interval: 8s\n    scrape_timeout: 8s\n");
     assert!(scraping.contains(queues) && scraping.contains(&hurried), "another scrape configuration: {scraping}");
     let scraping = scraping.replace(queues, &format!("{}{only}", queues.trim_end()));
     scraping
@@ -208,8 +208,8 @@ async fn each_fault_makes_its_alerts_fire_and_no_others() -> Result<()> {
     let folder = shop.folder.clone();
     let scraping = shortened(&shipped.replace(&rules_path, "{rules}"))?;
     let scraping = own_scraping(&config.rabbitmq.queue_prefix, &folder, &scraping);
-    // Five minutes is how long Prometheus takes a value for current.
-    let prometheus = Prometheus::start(&folder, &scraping, &shortened(RULES)?, &duration("5m")?).await?;
+    // A value counts for longer than a scrape that times out, and the next, take.
+    let prometheus = Prometheus::start(&folder, &scraping, &shortened(RULES)?, "20s").await?;
 
     within(PATIENCE, "all targets are up, and everything is recorded", async || {
         let up = prometheus.values("up").await?;
@@ -223,7 +223,7 @@ async fn each_fault_makes_its_alerts_fire_and_no_others() -> Result<()> {
     .await?;
     let mut watch = Watch { prometheus, firing: BTreeSet::new(), seen: BTreeSet::new(), since };
     let result = scenes(&mut shop, &mut watch).await;
-    shop.payments.abort();
+    shop.stop_payments();
     // What went wrong says more than what could not be cleaned up after it.
     let cleaned = shop.programs.clean().await;
     result.and(cleaned)?;

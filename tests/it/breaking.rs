@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use it::{event_body, eventually, post, send, within};
 use sqlx::AssertSqlSafe;
 use stack::{Service, Stack};
@@ -64,11 +64,11 @@ pub struct Shop {
     world: World,
     /// What goes on until the fault is mended.
     sustained: BTreeMap<Fault, JoinHandle<()>>,
-    pub payments: JoinHandle<()>,
+    payments: Option<JoinHandle<()>>,
     /// When a good webhook was last refused, or answered later than a second, ms since 1970.
     pub missed_at: Arc<AtomicI64>,
-    /// The cluster of which a node is frozen, until it is mended.
-    cluster: Option<Cluster>,
+    /// The cluster of which a node is frozen.
+    cluster: Cluster,
     pub folder: PathBuf,
 }
 
@@ -85,21 +85,32 @@ impl Shop {
         stack(|stack| stack.rabbitmqctl(&["eval", &counts_every(5000)]))?;
         let world = World::new(config.clone()).await?;
         let folder = std::env::temp_dir().join(&config.rabbitmq.queue_prefix);
-        let missed_at = Arc::new(AtomicI64::new(0));
-        let shop = Self {
-            payments: tokio::spawn(payments(config.ingest.listen, missed_at.clone())),
-            missed_at,
+        let mut shop = Self {
+            payments: None,
+            missed_at: Arc::default(),
             programs,
             world,
             sustained: BTreeMap::new(),
-            cluster: Some(Cluster::start(&folder)?),
+            cluster: Cluster::start(&folder)?,
             folder,
         };
         for order in (0..ORDERS).map(|n| format!("A-{n}")).chain(["A-wrong", "A-lost"].map(str::to_owned)) {
             shop.create_order(&order).await?;
         }
         shop.capture("A-lost", 1000, "c").await?;
+        shop.start_payments();
         Ok(shop)
+    }
+
+    fn start_payments(&mut self) {
+        self.stop_payments();
+        self.payments = Some(tokio::spawn(payments(self.gateway(), self.missed_at.clone())));
+    }
+
+    pub fn stop_payments(&mut self) {
+        if let Some(payments) = self.payments.take() {
+            payments.abort();
+        }
     }
 
     fn gateway(&self) -> SocketAddr {
@@ -167,12 +178,15 @@ impl Shop {
                 .await?;
             }
             Fault::CassandraNodeFrozen => {
-                let cluster = self.cluster.as_ref().context("no cluster")?;
-                within(PATIENCE, "both nodes are up", async || cluster.check_up(2).await).await?;
-                self.scrape_nodes(&cluster.metrics)?;
-                cluster.signal_second("STOP").await?;
+                within(PATIENCE, "both nodes are up", async || self.cluster.check_up().await).await?;
+                self.scrape_cluster()?;
+                self.cluster.signal_second("STOP").await?;
             }
-            Fault::GatewayKilled => self.programs.end("ingest", "KILL").await?,
+            Fault::GatewayKilled => {
+                // It refuses some while it starts again.
+                self.stop_payments();
+                self.programs.end("ingest", "KILL").await?;
+            }
             Fault::PartitionFilled => self.fill_partition().await?,
             Fault::WriterSlow => {
                 self.restart("writer", &[("WRITER_PREFETCH_FRAMES", "1")]).await?;
@@ -198,16 +212,15 @@ impl Shop {
             // The sweep has mended it. Those to come would meet what waits in the scenes to come.
             Fault::PaymentLost => self.restart("reconciler", &[("SWEEP_ENABLED", "false")]).await?,
             Fault::CassandraNodeFrozen => {
-                let cluster = self.cluster.take().context("no cluster")?;
-                cluster.signal_second("CONT").await?;
-                within(PATIENCE, "both nodes are up again", async || cluster.check_up(2).await).await?;
-                self.scrape_nodes(&[])?;
+                self.cluster.signal_second("CONT").await?;
+                within(PATIENCE, "both nodes are up again", async || self.cluster.check_up().await).await?;
             }
             Fault::GatewayKilled => {
                 if !self.programs.is_running("ingest") {
                     self.programs.spawn("ingest")?;
                 }
                 self.programs.ready().await?;
+                self.start_payments();
             }
             Fault::PartitionFilled => {
                 self.cql("ALTER TABLE {ks}.dead_letters WITH memtable_flush_period_in_ms = 0").await?;
@@ -227,10 +240,10 @@ impl Shop {
         Ok(())
     }
 
-    /// Has Prometheus scrape these Cassandra nodes, too.
-    fn scrape_nodes(&self, nodes: &[SocketAddr]) -> Result<()> {
+    /// From now on Prometheus scrapes the cluster, too.
+    fn scrape_cluster(&self) -> Result<()> {
         let fresh = self.folder.join("nodes.new");
-        std::fs::write(&fresh, serde_json::json!([{"targets": nodes}]).to_string())?;
+        std::fs::write(&fresh, serde_json::json!([{"targets": self.cluster.metrics}]).to_string())?;
         Ok(std::fs::rename(fresh, self.folder.join("nodes.json"))?)
     }
 
@@ -257,13 +270,14 @@ const FORGED: [(&str, &str); 2] = [
 const ORDERS: u64 = 20;
 
 async fn payments(gateway: SocketAddr, missed_at: Arc<AtomicI64>) {
+    let series = platform::clock::now_ms();
     send_often(RATE, move |n| {
         let missed_at = missed_at.clone();
         async move {
             let order = n % ORDERS;
             let body = event_body("payment.captured", &format!("p-{order}"), Some(&format!("A-{order}")), 1000, "c");
             let begun = Instant::now();
-            let answer = post(gateway, &format!("m-{n}"), &body).await;
+            let answer = post(gateway, &format!("m-{series}-{n}"), &body).await;
             if answer.is_ok_and(|answer| answer.status != 200) || begun.elapsed() > Duration::from_secs(1) {
                 missed_at.store(platform::clock::now_ms(), Relaxed);
             }

@@ -23,7 +23,7 @@ pub fn shortened(text: &str) -> Result<String> {
 }
 
 /// A duration such as `5m`, shortened.
-pub fn duration(text: &str) -> Result<String> {
+fn duration(text: &str) -> Result<String> {
     let (number, unit) = text.split_at(text.len().saturating_sub(1));
     let unit_seconds = match unit {
         "s" => 1,
