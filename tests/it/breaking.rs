@@ -19,8 +19,8 @@ use crate::cluster::Cluster;
 use crate::faults::{Programs, signal};
 use crate::support::World;
 
-/// A kind of break opens as much sooner as its alert comes; the others' defaults are minutes and hours. The first sweep
-/// comes a minute after the start.
+/// The break of a parked event opens as much sooner as the alerts come sooner. The first sweep comes a minute after the
+/// start and judges what is five seconds old.
 const CONFIGURATION: &str = "[reconciler]\nparked_break_after_ms = 4000\n\
                              [sweep]\nrecent_every_minutes = 1\nsettle_seconds = 5";
 /// Good webhooks a second, all the time.
@@ -78,11 +78,12 @@ impl Shop {
         // RabbitMQ counts the frames of a queue every so many milliseconds, as it was told when the queue was made.
         let counts_every = |millis| format!("application:set_env(rabbit, quorum_tick_interval, {millis}).");
         stack(|stack| stack.rabbitmqctl(&["eval", &counts_every(1000)]))?;
-        let mut programs = Programs::start_with("tollgate_alerting", CONFIGURATION).await?;
+        let programs = Programs::start_with("tollgate_alerting", CONFIGURATION).await;
+        stack(|stack| stack.rabbitmqctl(&["eval", &counts_every(5000)]))?;
+        let mut programs = programs?;
         // What this test itself asks of Cassandra may be large, and slow is not failed.
         programs.setup.config.cassandra.timeout_ms = 60_000;
         let config = programs.config().clone();
-        stack(|stack| stack.rabbitmqctl(&["eval", &counts_every(5000)]))?;
         let world = World::new(config.clone()).await?;
         let folder = std::env::temp_dir().join(&config.rabbitmq.queue_prefix);
         let mut shop = Self {
@@ -204,6 +205,7 @@ impl Shop {
     pub async fn mend(&mut self, fault: Fault) -> Result<()> {
         if let Some(task) = self.sustained.remove(&fault) {
             task.abort();
+            let _aborted = task.await;
         }
         match fault {
             Fault::ForgedSignatures | Fault::UnknownEvents | Fault::PoisonedFrames => {}

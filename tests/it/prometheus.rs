@@ -74,7 +74,7 @@ impl Prometheus {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start prometheus")?;
-        let started = Self { address, folder: folder.to_owned(), process: process };
+        let started = Self { address, folder: folder.to_owned(), process };
         let ready = eventually("Prometheus is ready", async || {
             let answer = send(address, "GET", "/-/ready", &[], b"").await?;
             ensure!(answer.status == 200, "{}", answer.body);

@@ -35,8 +35,9 @@ fn duration(text: &str) -> Result<String> {
     Ok(format!("{}s", root(number.parse::<u32>()? * unit_seconds)))
 }
 
-fn root(seconds: u32) -> u32 {
-    f64::from(seconds).cbrt().round() as u32
+/// The cube root to the nearest whole number: the first `n` with `n + 1/2` above it.
+fn root(seconds: u32) -> u64 {
+    (1..).find(|n: &u64| (2 * n + 1).pow(3) > 8 * u64::from(seconds)).unwrap_or_default()
 }
 
 fn line_shortened(line: &str) -> Result<String> {
