@@ -206,16 +206,19 @@ impl Sweeper {
         }
     }
 
-    /// Rows of the shop's view that are missing or older than their payment.
+    /// Rows of the shop's view that are missing or older than their payment. The view is written after the commit, so
+    /// that of a payment changed just now may still be on its way.
     async fn check_view(&self, lane: &Lane<'_>, payments: &[PaymentRow], tally: &mut Tally) -> Result<(), SweepError> {
         let Some(projection) = &self.handler.projection else { return Ok(()) };
         let session = &self.handler.session;
+        let young_from_us = now_us() - i64::from(self.config.settle_seconds) * 1_000_000;
         let mut stale = Vec::new();
         for rows in payments.chunks(VIEW_ROWS) {
             let ids: Vec<Uuid> = rows.iter().map(|row| row.payment_id).collect();
             let versions: HashMap<Uuid, i64> = self.archive.view_versions(session, &ids).await?.into_iter().collect();
             let is_old = |row: &&PaymentRow| versions.get(&row.payment_id).is_none_or(|version| *version < row.version);
-            stale.extend(rows.iter().filter(is_old).cloned());
+            let settled = rows.iter().filter(|row| row.version <= young_from_us);
+            stale.extend(settled.filter(is_old).cloned());
         }
         for row in &stale {
             tally.view_rows += 1;
