@@ -64,7 +64,8 @@ pub fn configure(layout: &Layout, ports: &Ports, rabbitmq: &str, targets: &Scrap
 }
 
 /// The same file that compose.yaml mounts, with loopback addresses in place of the names of containers.
-fn configuration(workspace: &Path, ports: &Ports, rabbitmq: &str, targets: &ScrapeTargets) -> String {
+#[must_use]
+pub fn configuration(workspace: &Path, ports: &Ports, rabbitmq: &str, targets: &ScrapeTargets) -> String {
     include_str!("../../dashboards/prometheus.yml")
         .replace("/etc/prometheus/", &format!("{}/", workspace.join("dashboards").display()))
         .replace("localhost:9090", &format!("127.0.0.1:{}", ports.prometheus))

@@ -14,6 +14,8 @@ use crate::ports::Ports;
 
 /// The wrapper of the same name in the search path would switch to another user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+const NODE: &str = "tollgate@localhost";
 /// `guest:guest`, RabbitMQ's account out of the box, which it accepts from loopback only.
 const AUTHORIZATION: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
 const PLUGINS: &str = "[rabbitmq_management,rabbitmq_prometheus].\n";
@@ -45,7 +47,7 @@ pub fn commands(layout: &Layout, ports: &Ports) -> Result<[(&'static str, Comman
     let mut server = Command::new(SERVER);
     erlang_environment(&mut server, &home, ports);
     server
-        .env("RABBITMQ_NODENAME", "tollgate@localhost")
+        .env("RABBITMQ_NODENAME", NODE)
         .env("RABBITMQ_DIST_PORT", ports.erlang_distribution.to_string())
         .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"))
         .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
@@ -60,6 +62,16 @@ pub fn commands(layout: &Layout, ports: &Ports) -> Result<[(&'static str, Comman
         // The start script then becomes the node instead of watching over it: one process to signal.
         .env("RUNNING_UNDER_SYSTEMD", "true");
     Ok([("epmd", epmd), ("rabbitmq", server)])
+}
+
+/// The command that tells the running node what to do, `rabbitmqctl`.
+#[must_use]
+pub fn control(layout: &Layout, ports: &Ports) -> Command {
+    let home = layout.data("rabbitmq");
+    let mut command = Command::new(CONTROL);
+    erlang_environment(&mut command, &home, ports);
+    command.env("RABBITMQ_NODENAME", NODE).env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"));
+    command
 }
 
 /// What every Erlang program of this node needs, `rabbitmqctl` too.

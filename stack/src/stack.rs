@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::endpoints::{self, Endpoints};
 use crate::layout::Layout;
@@ -15,7 +15,7 @@ use crate::prometheus::ScrapeTargets;
 use crate::start::Starter;
 use crate::state::State;
 use crate::wait::{self, Deadline};
-use crate::{Service, install, postgres, sys};
+use crate::{Service, install, postgres, prometheus, rabbitmq, sys};
 
 /// How long a service may take to become healthy: a cold start beside a compiler on two cores, or a long recovery.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(240);
@@ -155,6 +155,35 @@ impl Stack {
     /// As [`Stack::up`].
     pub fn start(&self, service: Service) -> Result<()> {
         self.up(&[service]).map(drop)
+    }
+
+    /// Tells RabbitMQ what to do, as `rabbitmqctl` does.
+    ///
+    /// # Errors
+    /// When it is not ours, or refuses; with what it says.
+    pub fn rabbitmqctl(&self, arguments: &[&str]) -> Result<()> {
+        let state = self.load()?;
+        if let Some(address) = self.given(Service::Rabbitmq, &state) {
+            bail!("RabbitMQ at {address} is given by {}: not ours to command", Service::Rabbitmq.variable());
+        }
+        let ports = state.ports.as_ref().ok_or_else(never_started)?;
+        let output =
+            rabbitmq::control(&self.layout, ports).args(arguments).output().context("cannot run rabbitmqctl")?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(output.status.success(), "rabbitmqctl {}: {said}", arguments.join(" "));
+        Ok(())
+    }
+
+    /// The configuration with which a Prometheus scrapes this stack's services, and the programs at
+    /// [`Stack::with_scrape_targets`].
+    ///
+    /// # Errors
+    /// When nothing was ever started here.
+    pub fn prometheus_configuration(&self) -> Result<String> {
+        let state = self.load()?;
+        let ports = state.ports.as_ref().ok_or_else(never_started)?;
+        let rabbitmq = self.endpoints_of(Some(ports))?.rabbitmq_metrics;
+        Ok(prometheus::configuration(&self.layout.workspace, ports, &rabbitmq, &self.targets))
     }
 
     /// Waits until a service is healthy, however it was started.
