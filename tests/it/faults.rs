@@ -28,7 +28,12 @@ pub struct Programs {
 
 impl Programs {
     pub async fn start(name: &str) -> Result<Self> {
-        let setup = own_setup(name, "")?;
+        Self::start_with(name, "").await
+    }
+
+    /// With more lines in their configuration.
+    pub async fn start_with(name: &str, extra: &str) -> Result<Self> {
+        let setup = own_setup(name, extra)?;
         let file = std::env::temp_dir().join(format!("{}.toml", setup.config.rabbitmq.queue_prefix));
         std::fs::write(&file, &setup.text)?;
         let mut programs = Self { setup, file, running: BTreeMap::new() };
@@ -43,7 +48,8 @@ impl Programs {
         &self.setup.config
     }
 
-    fn spawn(&mut self, program: &'static str) -> Result<()> {
+    /// Starts one that does not run, with the variables that [`Self::setup`] has now.
+    pub fn spawn(&mut self, program: &'static str) -> Result<()> {
         let binary = program_binary(program)?;
         let log = std::fs::File::create(self.file.with_extension(format!("{program}.log")))?;
         let child = Command::new(&binary)
@@ -58,7 +64,7 @@ impl Programs {
         Ok(())
     }
 
-    async fn ready(&self) -> Result<()> {
+    pub async fn ready(&self) -> Result<()> {
         let config = self.config();
         for listener in
             [config.ingest.internal_listen, config.writer.internal_listen, config.reconciler.internal_listen]
@@ -69,14 +75,27 @@ impl Programs {
     }
 
     /// Ends a program with a signal, waits for its end, starts it again and waits until it is ready.
-    async fn restart(&mut self, program: &'static str, signal: &str) -> Result<()> {
-        let mut child = self.running.remove(program).context("not running")?;
-        let pid = child.id().context("ended by itself")?;
-        Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await?;
-        let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.context("did not stop")??;
-        ensure!(signal != "TERM" || status.success(), "{program} did not end well: {status}");
+    pub async fn restart(&mut self, program: &'static str, signal: &str) -> Result<()> {
+        self.end(program, signal).await?;
         self.spawn(program)?;
         self.ready().await
+    }
+
+    /// Ends a program with a signal and waits for its end.
+    pub async fn end(&mut self, program: &'static str, signal: &str) -> Result<()> {
+        let mut child = self.running.remove(program).context("not running")?;
+        self::signal(child.id().context("ended by itself")?, signal).await?;
+        let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.context("did not stop")??;
+        ensure!(signal != "TERM" || status.success(), "{program} did not end well: {status}");
+        Ok(())
+    }
+
+    pub fn pid(&self, program: &str) -> Result<u32> {
+        self.running.get(program).and_then(Child::id).context("does not run")
+    }
+
+    pub fn is_running(&self, program: &str) -> bool {
+        self.running.contains_key(program)
     }
 
     /// The most memory that a program has ever held, KiB.
@@ -106,6 +125,13 @@ impl Programs {
         }
         World::new(self.setup.config.clone()).await?.clean().await
     }
+}
+
+/// Sends a process a signal, such as `TERM`.
+pub async fn signal(pid: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().await?;
+    ensure!(status.success(), "no process {pid}");
+    Ok(())
 }
 
 pub fn check(report: &Report) -> Result<()> {

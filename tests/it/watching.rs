@@ -13,46 +13,11 @@ use serde_json::Value;
 use stack::{ScrapeTargets, Service, Stack};
 
 use crate::faults::{Programs, check};
+use crate::prometheus::ask;
 
 /// Long enough for rates over a minute of what is scraped every ten seconds.
 const LOAD_SECONDS: u32 = 50;
 const METRICS_DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/METRICS.md");
-
-/// Asks Prometheus; the `data` of its answer.
-async fn ask(prometheus: SocketAddr, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
-    let escape = |text: &str| -> String {
-        text.bytes()
-            .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
-                _ => format!("%{byte:02X}"),
-            })
-            .collect()
-    };
-    let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
-    let path = format!("/api/v1/{path}?{}", parameters.join("&"));
-    let answer = send(prometheus, "GET", &path, &[("accept-encoding", "identity")], b"").await?;
-    // It answers in chunks when there is much to say.
-    let body = match answer.head.contains("transfer-encoding: chunked") {
-        true => unchunked(&answer.body),
-        false => answer.body,
-    };
-    let value: Value = serde_json::from_str(&body).with_context(|| format!("{path}: {body}"))?;
-    ensure!(value["status"] == "success", "{path}: {body}");
-    Ok(value["data"].clone())
-}
-
-fn unchunked(mut body: &str) -> String {
-    let mut whole = String::new();
-    while let Some((size, rest)) = body.split_once("\r\n") {
-        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
-        if size == 0 {
-            break;
-        }
-        whole.push_str(rest.get(..size).unwrap_or_default());
-        body = rest.get(size + 2..).unwrap_or_default();
-    }
-    whole
-}
 
 fn prometheus() -> Result<SocketAddr> {
     let url = Stack::open()?.endpoints()?.prometheus_url;

@@ -82,7 +82,10 @@ pub fn own_setup(name: &str, extra: &str) -> Result<Setup> {
 }
 
 /// Addresses on loopback that are free right now, all different.
-fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
+///
+/// # Errors
+/// When there are none.
+pub fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
     let listeners: Vec<_> = (0..N).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let addresses: Vec<_> = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
     addresses.try_into().map_err(|_| anyhow::anyhow!("no free ports"))
@@ -122,8 +125,16 @@ pub fn run_program(program: &str, setup: &Setup, arguments: &[&str]) -> Result<(
 ///
 /// # Errors
 /// After a minute.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    within(Duration::from_secs(60), what, condition).await
+}
+
+/// [`eventually`] with another patience.
+///
+/// # Errors
+/// After `patience`.
+pub async fn within<T>(patience: Duration, what: &str, mut condition: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
         match condition().await {
             Ok(value) => return Ok(value),
