@@ -20,7 +20,6 @@ const TAG_EVENT: u8 = 1;
 const TAG_QUARANTINED: u8 = 2;
 /// The bit of a tag that says that a trace context follows.
 const TRACED: u8 = 0x80;
-const CONTEXT_BYTES: u32 = 24;
 
 /// Bytes of a frame before its first record.
 pub const HEADER_BYTES: usize = 12;
@@ -73,23 +72,18 @@ impl<'a> Record<'a> {
 
 /// A copy of a whole record that carries a trace context.
 #[must_use]
-pub fn traced(record: &[u8], context: TraceContext) -> Bytes {
-    let (length, rest) = record.split_first_chunk::<4>().unwrap_or((&[0; 4], record));
-    let (tag, body) = rest.split_first().unwrap_or((&0, rest));
-    let length = u32::from_le_bytes(*length).saturating_add(CONTEXT_BYTES);
-    let mut out = BytesMut::with_capacity(record.len() + TraceContext::BYTES);
-    out.put_u32_le(length);
-    out.put_u8(tag | TRACED);
-    out.put_slice(&context.to_bytes());
-    out.put_slice(body);
-    out.freeze()
+pub fn traced(raw: &[u8], context: TraceContext) -> Bytes {
+    let (tag, body) = raw.get(4..).and_then(<[u8]>::split_first).unwrap_or((&0, &[]));
+    record(tag | TRACED, raw.len() + TraceContext::BYTES, |out| {
+        out.put_slice(&context.to_bytes());
+        out.put_slice(body);
+    })
 }
 
 /// The trace context of a raw record, if it carries one. One comparison where it does not.
 #[must_use]
 pub fn context(raw: &[u8]) -> Option<TraceContext> {
-    let behind_length = raw.get(4..)?;
-    let (tag, rest) = behind_length.split_first()?;
+    let (tag, rest) = raw.get(4..)?.split_first()?;
     (tag & TRACED != 0).then(|| rest.first_chunk().copied().map(TraceContext::from_bytes))?
 }
 

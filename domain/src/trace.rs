@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::signature::hex_bytes;
+
 /// The trace and the span that others continue. Only sampled ones travel: what is not traced carries nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceContext {
@@ -56,25 +58,12 @@ impl fmt::Display for TraceContext {
     }
 }
 
+/// So many bytes as lower-case digits; upper-case ones are not allowed here.
 fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != N * 2 {
+    if text.len() != N * 2 || text.bytes().any(|digit| digit.is_ascii_uppercase()) {
         return None;
     }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
-}
-
-fn digit(letter: u8) -> Option<u8> {
-    match letter {
-        b'0'..=b'9' => Some(letter - b'0'),
-        b'a'..=b'f' => Some(letter - b'a' + 10),
-        _ => None,
-    }
+    hex_bytes(text)?.try_into().ok()
 }
 
 #[cfg(test)]

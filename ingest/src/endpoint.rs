@@ -1,15 +1,22 @@
-//! One source at work: its configuration, its budget and its metrics.
+//! The sources at work: of each its configuration, its budget and its metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use platform::config::ConfiguredSource;
 
 use crate::admission::SourceLimit;
 use crate::metrics::{SecretMetrics, SourceMetrics};
+use crate::openapi::{self, Described};
 
-/// All sources by their names.
-pub type Endpoints = BTreeMap<Arc<str>, Arc<Endpoint>>;
+/// All sources at work.
+pub struct Sources {
+    /// By their names.
+    pub endpoints: BTreeMap<Arc<str>, Arc<Endpoint>>,
+    /// Their OpenAPI document.
+    pub document: Bytes,
+}
 
 pub struct Endpoint {
     pub name: Arc<str>,
@@ -42,30 +49,35 @@ impl Endpoint {
     }
 }
 
-/// Sources ready for work, and what differs from those before said in the log.
-pub fn endpoints(sources: Vec<ConfiguredSource>, before: &Endpoints) -> Endpoints {
-    for endpoint in before.values() {
-        let now = sources.iter().find(|source| source.source.name == *endpoint.name);
-        if now.is_none() {
-            tracing::info!(source = &*endpoint.name, "source taken away");
-        }
-        let secrets = endpoint.source.labels.iter().zip(&endpoint.secrets);
-        secrets
-            .filter(|(label, _)| now.is_none_or(|source| !source.labels.contains(label)))
-            .for_each(|(_, metrics)| metrics.taken_away());
-    }
-    let endpoint = |source: ConfiguredSource| {
-        let was = before.get(source.source.name.as_str()).map(AsRef::as_ref);
-        let endpoint = Endpoint::new(source, was);
-        let secrets = endpoint.labels();
-        match was.map(Endpoint::labels) {
-            None => tracing::info!(source = &*endpoint.name, secrets, "source added"),
-            Some(were) if were != secrets => {
-                tracing::info!(source = &*endpoint.name, secrets, were, "secrets changed");
+impl Sources {
+    /// Sources ready for work, and what differs from those before said in the log.
+    pub fn of(sources: Vec<ConfiguredSource>, before: Option<&Self>) -> Self {
+        let nothing = BTreeMap::new();
+        let before = before.map_or(&nothing, |before| &before.endpoints);
+        for endpoint in before.values() {
+            let now = sources.iter().find(|source| source.source.name == *endpoint.name);
+            if now.is_none() {
+                tracing::info!(source = &*endpoint.name, "source taken away");
             }
-            Some(_) => {}
+            let secrets = endpoint.source.labels.iter().zip(&endpoint.secrets);
+            secrets
+                .filter(|(label, _)| now.is_none_or(|source| !source.labels.contains(label)))
+                .for_each(|(_, metrics)| metrics.taken_away());
         }
-        (Arc::clone(&endpoint.name), Arc::new(endpoint))
-    };
-    sources.into_iter().map(endpoint).collect()
+        let document = openapi::text(sources.iter().map(|source| Described::of(&source.source, source.provider)));
+        let endpoint = |source: ConfiguredSource| {
+            let was = before.get(source.source.name.as_str()).map(AsRef::as_ref);
+            let endpoint = Endpoint::new(source, was);
+            let secrets = endpoint.labels();
+            match was.map(Endpoint::labels) {
+                None => tracing::info!(source = &*endpoint.name, secrets, "source added"),
+                Some(were) if were != secrets => {
+                    tracing::info!(source = &*endpoint.name, secrets, were, "secrets changed");
+                }
+                Some(_) => {}
+            }
+            (Arc::clone(&endpoint.name), Arc::new(endpoint))
+        };
+        Self { endpoints: sources.into_iter().map(endpoint).collect(), document: Bytes::from(document) }
+    }
 }

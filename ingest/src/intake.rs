@@ -21,22 +21,23 @@ use metrics::Gauge;
 use platform::amqp::{Link, PublishError};
 use platform::clock::{now_ms, now_us};
 use platform::config::{Config, ConfiguredSource};
+use platform::counters::UnderWay;
 use platform::trace::{Tracer, wall_us};
 use tokio::sync::Semaphore;
 
 use crate::admission::{ClientLimits, Forgers, SlowBodies, UsedUp};
 use crate::answer::{Outcome, accepted, challenged, document, problem, used_up, wrong_method};
 use crate::client::Clients;
-use crate::endpoint::{Endpoint, Endpoints, endpoints};
+use crate::endpoint::{Endpoint, Sources};
 use crate::metrics::{SourceMetrics, in_flight};
-use crate::openapi::{self, Described};
+use crate::openapi;
 use crate::publisher::Publisher;
 use crate::traces::Traces;
 
 /// Everything that requests share.
 pub struct Gateway {
     /// Swapped as a whole; a request keeps the endpoint that it began with.
-    sources: ArcSwap<Endpoints>,
+    sources: ArcSwap<Sources>,
     unknown: SourceMetrics,
     clients: Clients,
     client_limits: ClientLimits,
@@ -49,7 +50,6 @@ pub struct Gateway {
     shards: u16,
     body_bytes_max: usize,
     request_timeout: Duration,
-    openapi: ArcSwap<Bytes>,
 }
 
 /// Why a request is not accepted.
@@ -80,16 +80,15 @@ impl Rejection {
             }
             Self::Other(outcome) => (outcome, problem(outcome, 1)),
         };
-        endpoint.metrics.count(outcome);
+        endpoint.metrics.requests.count(outcome);
         answer
     }
 }
 
 impl Gateway {
     pub fn new(config: &Config, sources: Vec<ConfiguredSource>, link: Link, tracer: Tracer) -> Self {
-        let openapi = ArcSwap::from_pointee(described(&sources));
         Self {
-            sources: ArcSwap::from_pointee(endpoints(sources, &Endpoints::new())),
+            sources: ArcSwap::from_pointee(Sources::of(sources, None)),
             unknown: SourceMetrics::new("unknown"),
             clients: Clients::new(config.ingest.trusted_proxies.clone(), config.ingest.proxy_header),
             client_limits: ClientLimits::new(config.ingest.client_rate_per_second, config.ingest.client_burst),
@@ -102,15 +101,13 @@ impl Gateway {
             shards: config.rabbitmq.shards,
             body_bytes_max: config.ingest.body_bytes_max,
             request_timeout: Duration::from_millis(config.ingest.request_timeout_ms),
-            openapi,
         }
     }
 
     /// Takes other sources; requests under way end with those they began with.
     pub fn replace_sources(&self, sources: Vec<ConfiguredSource>) {
         let before = self.sources.load_full();
-        self.openapi.store(Arc::new(described(&sources)));
-        self.sources.store(Arc::new(endpoints(sources, &before)));
+        self.sources.store(Arc::new(Sources::of(sources, Some(&before))));
     }
 
     /// Forgets clients whose budgets are full again; at once if there are too many to remember.
@@ -123,11 +120,11 @@ impl Gateway {
     pub async fn handle(&self, peer: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let name = request.uri().path().strip_prefix("/webhooks/");
-        let Some(endpoint) = name.and_then(|name| self.sources.load().get(name).cloned()) else {
+        let Some(endpoint) = name.and_then(|name| self.sources.load().endpoints.get(name).cloned()) else {
             if request.uri().path() == openapi::PATH {
                 return self.describe(self.clients.of(peer, request.headers()), request.method());
             }
-            self.unknown.count(Outcome::UnknownSource);
+            self.unknown.requests.count(Outcome::UnknownSource);
             return problem(Outcome::UnknownSource, 1);
         };
         let endpoint = &*endpoint;
@@ -137,7 +134,7 @@ impl Gateway {
         }
         match self.take(endpoint, client, request, started).await {
             Ok(()) => {
-                endpoint.metrics.count(Outcome::Accepted);
+                endpoint.metrics.requests.count(Outcome::Accepted);
                 endpoint.metrics.ack_seconds.record(started.elapsed());
                 accepted(endpoint.source.provider.answer)
             }
@@ -149,7 +146,7 @@ impl Gateway {
     fn describe(&self, client: IpAddr, method: &Method) -> Response<Full<Bytes>> {
         match (self.client_limits.admit(client), method) {
             (Err(budget), _) => used_up(budget),
-            (Ok(()), &Method::GET | &Method::HEAD) => document(Bytes::clone(&self.openapi.load())),
+            (Ok(()), &Method::GET | &Method::HEAD) => document(self.sources.load().document.clone()),
             (Ok(()), _) => wrong_method("GET, HEAD"),
         }
     }
@@ -159,7 +156,7 @@ impl Gateway {
         let rejection = match self.client_limits.admit(client) {
             Ok(()) => match (challenge.answer)(query, &endpoint.source.secrets, now_ms().div_euclid(1000)) {
                 Some(body) => {
-                    endpoint.metrics.count(Outcome::Challenged);
+                    endpoint.metrics.requests.count(Outcome::Challenged);
                     return challenged(body);
                 }
                 None => Rejection::from(Outcome::Malformed),
@@ -183,8 +180,7 @@ impl Gateway {
         self.publisher.check().map_err(|_| Outcome::Unavailable)?;
         self.client_limits.admit(client)?;
         self.forgers.admit(&endpoint.name, client)?;
-        self.in_flight.increment(1);
-        let _counted = Counted(&self.in_flight);
+        let _under_way = UnderWay::of(&self.in_flight);
         check_media(request.headers(), endpoint.source.provider.media)?;
         let taken = async {
             let (head, body) = request.into_parts();
@@ -236,7 +232,7 @@ impl Gateway {
         let received_at_ms = received_at_us / 1000;
         let (delivery, now_unix) = (Delivery { headers, body }, received_at_ms.div_euclid(1000));
         let secret = (provider.authenticate)(&delivery, source, secrets, now_unix).map_err(|refusal| {
-            endpoint.metrics.refuse(refusal);
+            endpoint.metrics.refusals.count(refusal);
             self.forgers.failed(&endpoint.name, client);
             Outcome::of_refusal(refusal)
         })?;
@@ -309,26 +305,11 @@ impl Gateway {
     }
 }
 
-/// The OpenAPI document of a gateway with these sources.
-fn described(sources: &[ConfiguredSource]) -> Bytes {
-    let described = sources.iter().map(|source| Described::of(&source.source, source.provider));
-    Bytes::from(openapi::text(described))
-}
-
 #[derive(Default)]
 struct Counts {
     accepted: u64,
     no_change: u64,
     quarantined: u64,
-}
-
-/// Counts a request out, also when its client goes away.
-struct Counted<'a>(&'a Gauge);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.decrement(1);
-    }
 }
 
 /// Only as it is: a compressed body would have to be unpacked before its signature is known.

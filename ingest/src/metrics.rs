@@ -5,13 +5,16 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use platform::amqp::PublishError;
+use platform::counters::Counters;
 
 use crate::answer::Outcome;
 
 /// Metrics of one source.
 pub struct SourceMetrics {
-    requests: Vec<(Outcome, Counter)>,
-    refusals: Vec<(Refusal, Counter)>,
+    /// Requests by how they ended.
+    pub requests: Counters<Outcome>,
+    /// Those whose signature was refused, by why.
+    pub refusals: Counters<Refusal>,
     /// Payment events accepted.
     pub accepted: Counter,
     /// Items that carry no payment change.
@@ -37,33 +40,19 @@ impl SourceMetrics {
         let label = || source.to_owned();
         let events = |outcome| counter!("tollgate_ingest_events_total", "source" => label(), "outcome" => outcome);
         Self {
-            requests: Outcome::ALL
-                .into_iter()
-                .map(|outcome| {
-                    let name = outcome.as_str();
-                    (outcome, counter!("tollgate_ingest_requests_total", "source" => label(), "outcome" => name))
-                })
-                .collect(),
-            refusals: Refusal::ALL
-                .into_iter()
-                .map(|refusal| {
-                    let name = refusal.as_str();
-                    (refusal, counter!("tollgate_ingest_refusals_total", "source" => label(), "reason" => name))
-                })
-                .collect(),
+            requests: Counters::of(
+                &Outcome::ALL,
+                |outcome| counter!("tollgate_ingest_requests_total", "source" => label(), "outcome" => outcome.as_str()),
+            ),
+            refusals: Counters::of(
+                &Refusal::ALL,
+                |refusal| counter!("tollgate_ingest_refusals_total", "source" => label(), "reason" => refusal.as_str()),
+            ),
             accepted: events("accepted"),
             no_change: events("no_change"),
             quarantined: events("quarantined"),
             ack_seconds: histogram!("tollgate_ingest_ack_seconds", "source" => label()),
         }
-    }
-
-    pub fn count(&self, outcome: Outcome) {
-        self.requests.iter().filter(|(o, _)| *o == outcome).for_each(|(_, counter)| counter.increment(1));
-    }
-
-    pub fn refuse(&self, refusal: Refusal) {
-        self.refusals.iter().filter(|(r, _)| *r == refusal).for_each(|(_, counter)| counter.increment(1));
     }
 }
 
@@ -164,7 +153,8 @@ pub fn in_flight() -> Gauge {
 /// Metrics of publishing.
 #[derive(Clone)]
 pub struct PublishMetrics {
-    errors: Vec<(PublishError, Counter)>,
+    /// Frames that were not taken, by why.
+    pub errors: Counters<PublishError>,
     /// Records a frame.
     pub frame_size: Histogram,
     /// From publish to confirm.
@@ -177,16 +167,12 @@ impl PublishMetrics {
         describe_histogram!("tollgate_ingest_frame_size", "Records in a frame.");
         describe_histogram!("tollgate_ingest_confirm_seconds", "Time from a frame's publish to its confirm.");
         Self {
-            errors: PublishError::ALL
-                .into_iter()
-                .map(|error| (error, counter!("tollgate_ingest_publish_errors_total", "reason" => error.as_str())))
-                .collect(),
+            errors: Counters::of(
+                &PublishError::ALL,
+                |error| counter!("tollgate_ingest_publish_errors_total", "reason" => error.as_str()),
+            ),
             frame_size: histogram!("tollgate_ingest_frame_size"),
             confirm_seconds: histogram!("tollgate_ingest_confirm_seconds"),
         }
-    }
-
-    pub fn fail(&self, error: PublishError) {
-        self.errors.iter().filter(|(e, _)| *e == error).for_each(|(_, counter)| counter.increment(1));
     }
 }

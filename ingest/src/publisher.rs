@@ -150,7 +150,7 @@ impl Shard {
                 self.metrics.frame_size.record(f64::from(u32::try_from(records.len()).unwrap_or(u32::MAX)));
             }
             Err(error) => {
-                self.metrics.fail(error);
+                self.metrics.errors.count(error);
                 tracing::warn!(%error, queue = self.queue, records = records.len(), "frame not published");
             }
         }

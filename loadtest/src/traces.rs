@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use domain::signature::to_hex;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -191,11 +192,7 @@ fn summary(mut traces: BTreeMap<Vec<u8>, Vec<Span>>) -> Traces {
     Traces {
         collected: traces.len(),
         stages: stages.into_iter().map(|(_, times)| times).collect(),
-        slowest: slowest.map(|(id, way)| SlowTrace {
-            trace_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
-            total_ms: total(way),
-            stages: way.clone(),
-        }),
+        slowest: slowest.map(|(id, way)| SlowTrace { trace_id: to_hex(id), total_ms: total(way), stages: way.clone() }),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod amqp;
 pub mod cassandra;
 pub mod clock;
 pub mod config;
+pub mod counters;
 pub mod dead_letters;
 pub mod http;
 pub mod postgres;

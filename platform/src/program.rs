@@ -127,3 +127,17 @@ impl Progress {
         }
     }
 }
+
+/// Prints lines of cells below their names, as wide as they need to be.
+pub fn print_table(names: &[&str], lines: &[Vec<String>]) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let width = |column: usize| {
+        let cells = lines.iter().chain([&names]).filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    for line in [&names].into_iter().chain(lines) {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
+}

@@ -1,14 +1,14 @@
 //! Settles a batch of stored frames: applied, parked or dead-lettered; then the shop's view.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use domain::frame::{Frame, Record, context};
 use platform::amqp::{Batch, Handler};
 use platform::clock::{now_ms, seconds_between};
 use platform::dead_letters::DeadLetters;
 use platform::retry::{Backoff, Stopped};
-use platform::trace::{KeyValue, Span, SpanKind, Tracer, wall_us};
+use platform::trace::{KeyValue, Span, SpanKind, Tracer, wall, wall_us};
 use scylla::client::session::Session;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ impl Handler for ReconcileHandler {
         let mut events = Vec::new();
         let mut dead = Vec::new();
         let mut oldest_ms = i64::MAX;
-        let started = SystemTime::now();
+        let started = Instant::now();
         for bytes in &batch.frames {
             match Frame::parse(bytes) {
                 Ok(frame) => {
@@ -45,13 +45,9 @@ impl Handler for ReconcileHandler {
                     for raw in frame.records() {
                         if let Some(parent) = context(raw) {
                             let staged_at = wall_us(frame.staged_at_ms * 1000);
-                            self.tracer.record(Span::of(
-                                parent,
-                                "reconcile queue",
-                                SpanKind::Consumer,
-                                staged_at,
-                                started,
-                            ));
+                            let taken_at = wall(started);
+                            let queued = Span::of(parent, "reconcile queue", SpanKind::Consumer, staged_at, taken_at);
+                            self.tracer.record(queued);
                         }
                         match Record::decode(raw) {
                             Ok(Record::Event(event)) => events.push(Arrived { event, raw }),
@@ -88,12 +84,11 @@ impl ReconcileHandler {
                 continue;
             }
             let started = Instant::now();
-            let since = SystemTime::now();
             match self.books.apply(events).await {
                 Ok(applied) => {
                     self.metrics.transaction_seconds.record(started.elapsed());
                     self.metrics.transaction_size.record(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
-                    done.push(self.finish(events, since, applied).await?);
+                    done.push(self.finish(events, started, applied).await?);
                     backoff = Backoff::for_services();
                 }
                 Err(ApplyError::Unavailable(error)) => {
@@ -103,7 +98,7 @@ impl ReconcileHandler {
                 }
                 Err(ApplyError::Refused(error)) if events.len() == 1 => {
                     match self.books.apply_refused(&events[0]).await {
-                        Ok(applied) => done.push(self.finish(events, since, applied).await?),
+                        Ok(applied) => done.push(self.finish(events, started, applied).await?),
                         Err(ApplyError::Refused(_)) => {
                             let dead = [(events[0].raw, error.to_string())];
                             self.dead_letters.store_all(&self.session, origin, &dead, &self.give_up).await?;
@@ -127,14 +122,9 @@ impl ReconcileHandler {
     }
 
     /// What follows a commit: counts, the shop's view, another look at what was parked. The transaction of these `events`
-    /// began at `since`.
-    pub async fn finish(
-        &self,
-        events: &[Arrived<'_>],
-        since: SystemTime,
-        applied: Applied,
-    ) -> Result<Applied, Stopped> {
-        let committed = SystemTime::now();
+    /// began at `started`.
+    pub async fn finish(&self, events: &[Arrived<'_>], started: Instant, applied: Applied) -> Result<Applied, Stopped> {
+        let committed = Instant::now();
         self.metrics.applied.increment(applied.merged.iter().filter(|merged| **merged).count() as u64);
         self.metrics.parked_total.increment(applied.parked);
         self.metrics.transitions.increment(applied.transitions as u64);
@@ -142,18 +132,18 @@ impl ReconcileHandler {
             self.parked.notify_one();
         }
         if let Some(projection) = &self.projection {
-            let started = Instant::now();
             projection.write(&self.session, &applied.payments, &self.give_up).await?;
-            self.metrics.projection_seconds.record(started.elapsed());
+            self.metrics.projection_seconds.record(committed.elapsed());
         }
         if self.tracer.is_on() {
-            self.trace(events, &applied, since, committed);
+            self.trace(events, &applied, started, committed);
         }
         Ok(applied)
     }
 
     /// Records the stages of those events that are traced.
-    fn trace(&self, events: &[Arrived<'_>], applied: &Applied, since: SystemTime, committed: SystemTime) {
+    fn trace(&self, events: &[Arrived<'_>], applied: &Applied, started: Instant, committed: Instant) {
+        let [started, committed, now] = [started, committed, Instant::now()].map(wall);
         for (arrived, merged) in events.iter().zip(&applied.merged) {
             let Some(parent) = context(arrived.raw) else { continue };
             let outcome = if *merged { "applied" } else { "parked" };
@@ -163,10 +153,10 @@ impl ReconcileHandler {
                 KeyValue::new("tollgate.kind", arrived.event.kind.as_str()),
             ];
             let name = if *merged { "apply" } else { "park" };
-            let transaction = Span::of(parent, name, SpanKind::Client, since, committed);
+            let transaction = Span::of(parent, name, SpanKind::Client, started, committed);
             self.tracer.record(Span { attributes, ..transaction });
             if *merged && self.projection.is_some() {
-                self.tracer.record(Span::of(parent, "view", SpanKind::Client, committed, SystemTime::now()));
+                self.tracer.record(Span::of(parent, "view", SpanKind::Client, committed, now));
             }
         }
     }

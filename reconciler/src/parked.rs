@@ -1,7 +1,7 @@
 //! Parked events: looked at again at least every poll, and at once after events were parked, so that an order which
 //! was committed in between is not missed.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use domain::frame::Record;
 use platform::config::Reconciler;
@@ -86,7 +86,7 @@ pub async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
 
 /// Applies parked events; in halves where a conflict or a refused value stops them all.
 async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bool, ApplyError> {
-    let since = SystemTime::now();
+    let started = Instant::now();
     let applied = match handler.books.apply(events).await {
         Ok(applied) => applied,
         Err(ApplyError::Unavailable(error)) => return Err(ApplyError::Unavailable(error)),
@@ -106,7 +106,7 @@ async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bo
     let merged = events.iter().zip(&applied.merged).filter(|(_, merged)| **merged);
     let settled: Vec<_> = merged.map(|(arrived, _)| &arrived.event).collect();
     // The view first: as long as the events are parked, a crash in between only has them merged and written again.
-    if settled.is_empty() || handler.finish(events, since, applied).await.is_err() {
+    if settled.is_empty() || handler.finish(events, started, applied).await.is_err() {
         return Ok(false);
     }
     sqlx::query(

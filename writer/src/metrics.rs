@@ -6,6 +6,7 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use platform::cassandra::Trouble;
+use platform::counters::Counters;
 
 /// The writer's metrics.
 pub struct Metrics {
@@ -59,7 +60,8 @@ pub struct StoreMetrics {
     pub batch_seconds: Histogram,
     /// Batches under way.
     pub in_flight: Gauge,
-    retries: [(Trouble, Counter); Trouble::ALL.len()],
+    /// Requests that are tried again, by what was wrong.
+    pub retries: Counters<Trouble>,
     /// Rows that Cassandra refuses.
     pub refused: Counter,
 }
@@ -84,14 +86,11 @@ impl StoreMetrics {
             batch_size: histogram!("tollgate_writer_batch_size"),
             batch_seconds: histogram!("tollgate_writer_batch_seconds"),
             in_flight: gauge!("tollgate_writer_batches_in_flight"),
-            retries: Trouble::ALL
-                .map(|trouble| (trouble, counter!("tollgate_writer_retries_total", "error" => trouble.as_str()))),
+            retries: Counters::of(
+                &Trouble::ALL,
+                |trouble| counter!("tollgate_writer_retries_total", "error" => trouble.as_str()),
+            ),
             refused: counter!("tollgate_writer_refused_total"),
         }
-    }
-
-    /// Counts a request that is tried again.
-    pub fn retry(&self, trouble: Trouble) {
-        self.retries.iter().filter(|(known, _)| *known == trouble).for_each(|(_, counter)| counter.increment(1));
     }
 }

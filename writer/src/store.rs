@@ -8,10 +8,10 @@ use domain::partition::{Layout, day_of};
 use domain::quarantine::Quarantined;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use metrics::Gauge;
 use platform::amqp::Stage;
 use platform::cassandra::{CassandraError, Trouble, batch_of, is_retriable, prepare};
 use platform::config::Config;
+use platform::counters::UnderWay;
 use platform::dead_letters::DeadLetters;
 use platform::retry::{Backoff, Stopped};
 use scylla::client::session::Session;
@@ -39,15 +39,6 @@ pub struct Store {
     rows_max: usize,
     bytes_max: usize,
     in_flight_max: usize,
-}
-
-/// Counts a batch out, also when its program stops meanwhile.
-struct Counted<'a>(&'a Gauge);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.decrement(1);
-    }
 }
 
 /// An event with the raw record it came in.
@@ -142,8 +133,7 @@ impl Store {
         give_up: &CancellationToken,
     ) -> Result<Vec<(usize, String)>, Stopped> {
         let _place = places.acquire().await.map_err(|_| Stopped)?;
-        self.metrics.in_flight.increment(1);
-        let _counted = Counted(&self.metrics.in_flight);
+        let _under_way = UnderWay::of(&self.metrics.in_flight);
         let started = Instant::now();
         let rows: Vec<EventRow<'_>> = indexes.iter().map(|i| EventRow::new(&events[*i].event, layout)).collect();
         let batch = batch_of(&self.insert_event, rows.len());
@@ -238,7 +228,7 @@ impl Store {
                 Ok(layout) => return Ok(layout),
                 Err(error) => {
                     tracing::warn!(%error, region, day, "cannot pin the layout of a day; trying again");
-                    self.metrics.retry(Trouble::of(&error));
+                    self.metrics.retries.count(Trouble::of(&error));
                 }
             }
             backoff.pause(give_up).await?;
@@ -257,7 +247,7 @@ impl Store {
             Ok(_) => Ok(Some(Ok(()))),
             Err(error) if is_retriable(&error) => {
                 tracing::warn!(%error, "cassandra write failed; trying again");
-                self.metrics.retry(Trouble::of(&error));
+                self.metrics.retries.count(Trouble::of(&error));
                 backoff.pause(give_up).await?;
                 Ok(None)
             }

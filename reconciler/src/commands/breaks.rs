@@ -169,19 +169,10 @@ fn print_table(rows: &[[Option<String>; 13]]) {
     }
     // Kind, subject, currency, expected, actual, first seen, detail.
     const SHOWN: [usize; 7] = [0, 1, 6, 7, 8, 9, 12];
-    let widths = SHOWN.map(|column| {
-        let longest = rows.iter().map(|row| row[column].as_deref().unwrap_or("-").chars().count()).max().unwrap_or(0);
-        longest.max(COLUMNS[column].len())
-    });
-    let line = |cell: &dyn Fn(usize) -> String| {
-        let cells: Vec<String> =
-            SHOWN.iter().zip(widths).map(|(column, width)| format!("{:width$}", cell(*column))).collect();
-        println!("{}", cells.join("  ").trim_end());
-    };
-    line(&|column| COLUMNS[column].to_owned());
-    for row in rows {
-        line(&|column| row[column].as_deref().unwrap_or("-").to_owned());
-    }
+    let cells =
+        |row: &[Option<String>; 13]| SHOWN.map(|column| row[column].clone().unwrap_or_else(|| "-".to_owned())).into();
+    let lines: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    platform::program::print_table(&SHOWN.map(|column| COLUMNS[column]), &lines);
 }
 
 impl Subject {
@@ -214,9 +205,7 @@ impl Subject {
         .await?;
         for row in &parked {
             if let Ok(Record::Event(event)) = Record::decode(row.try_get(0)?) {
-                let amount = event.amount.map(|money| {
-                    format!(" {} {}", decimal_text(money.minor, money.currency.exponent()), money.currency.as_str())
-                });
+                let amount = event.amount.map(|money| format!(" {} {}", money.to_decimal(), money.currency.as_str()));
                 println!(
                     "waits        {} {} of {}{}, event {}, since {}",
                     event.provider,

@@ -2,7 +2,7 @@
 //! shop's view shows it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::SystemTime;
+use std::time::Instant;
 
 use domain::fold::Payment;
 use domain::partition::day_of;
@@ -187,7 +187,7 @@ impl Sweeper {
     async fn examine(&self, references: &[&str]) -> Result<(), SweepError> {
         match self.handler.books.examine(references).await {
             Ok(applied) => {
-                self.handler.finish(&[], SystemTime::now(), applied).await?;
+                self.handler.finish(&[], Instant::now(), applied).await?;
                 Ok(())
             }
             Err(ApplyError::Unavailable(error)) => Err(ApplyError::Unavailable(error).into()),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use platform::program::Progress;
+use platform::program::{Progress, print_table};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -61,7 +61,7 @@ impl List {
             found.iter().map(|row| (shape.cells)(row).iter().map(|cell| print::printable(cell)).collect()).collect();
         match lines.is_empty() {
             true => println!("none"),
-            false => print::table(shape.names, &lines),
+            false => print_table(shape.names, &lines),
         }
         if more {
             eprintln!("there are more: narrow by --source, --reason or --day, or raise --limit");

@@ -2,8 +2,8 @@
 
 use domain::PaymentEvent;
 use domain::frame::{Frame, Record};
-use domain::money::decimal_text;
 use domain::quarantine::Quarantined;
+use domain::signature::to_hex;
 use serde_json::{Value, json};
 
 /// RFC 3339 of Unix milliseconds.
@@ -21,12 +21,8 @@ pub fn printable(text: &str) -> String {
 pub fn text(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
-        Err(_) => json!({ "hex": hex(bytes) }),
+        Err(_) => json!({ "hex": to_hex(bytes) }),
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A dead-lettered frame or record: its fields where it can be read, else its bytes and why not.
@@ -37,15 +33,15 @@ pub fn record(bytes: &[u8]) -> Value {
         }),
         (_, Ok(Record::Event(event))) => json!({ "event": of_event(&event) }),
         (_, Ok(Record::Quarantined(body))) => json!({ "quarantined": of_quarantined(&body) }),
-        (_, Err(error)) => json!({ "unreadable": error.to_string(), "hex": hex(bytes) }),
+        (_, Err(error)) => json!({ "unreadable": error.to_string(), "hex": to_hex(bytes) }),
     }
 }
 
 fn of_event(event: &PaymentEvent<'_>) -> Value {
-    let money = event.amount.map(|money| decimal_text(money.minor, money.currency.exponent()));
+    let money = event.amount.map(|money| money.to_decimal());
     json!({
         "event_id": event.event_id,
-        "content_hash": hex(&event.content_hash.0),
+        "content_hash": to_hex(&event.content_hash.0),
         "payment_id": event.payment_id,
         "kind": event.kind.as_str(),
         "amount": money,
@@ -82,9 +78,7 @@ fn of_quarantined(quarantined: &Quarantined<'_>) -> Value {
 
 /// What an event says, in one line.
 pub fn summary(event: &PaymentEvent<'_>) -> String {
-    let amount = event
-        .amount
-        .map(|money| format!(" {} {}", decimal_text(money.minor, money.currency.exponent()), money.currency.as_str()));
+    let amount = event.amount.map(|money| format!(" {} {}", money.to_decimal(), money.currency.as_str()));
     let order = event.order_ref.as_ref().map(|order| format!(" of order {order}"));
     format!(
         "{}{} {}{}",
@@ -93,20 +87,6 @@ pub fn summary(event: &PaymentEvent<'_>) -> String {
         event.provider_payment_id,
         order.unwrap_or_default()
     )
-}
-
-/// Prints lines of cells below their names, as wide as they need to be.
-pub fn table(names: &[&str], lines: &[Vec<String>]) {
-    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let width = |column: usize| {
-        let cells = lines.iter().chain([&names]).filter_map(|line| line.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..names.len()).map(width).collect();
-    for line in [&names].into_iter().chain(lines) {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
-    }
 }
 
 #[cfg(test)]
