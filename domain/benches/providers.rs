@@ -12,7 +12,7 @@ mod configured;
 mod xml;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bodies::Made;
 
@@ -40,19 +40,29 @@ impl std::ops::Add for Cost {
     }
 }
 
+/// CPU time of this thread: on a busy machine the clock on the wall tells of the others' work.
+#[allow(unsafe_code)]
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it writes to the place that it is given, and to nothing else.
+    let outcome = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(outcome, 0);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
 fn cost_of(mut run: impl FnMut()) -> Cost {
     // The first runs warm caches and say how many make a round.
-    let started = Instant::now();
+    let started = cpu_time();
     let mut runs = 0_u32;
-    while started.elapsed() < ROUND {
+    while cpu_time() - started < ROUND {
         run();
         runs += 1;
     }
     let mut rounds: Vec<f64> = (0..ROUNDS)
         .map(|_| {
-            let started = Instant::now();
+            let started = cpu_time();
             (0..runs).for_each(|_| run());
-            started.elapsed().as_secs_f64() * 1e6 / f64::from(runs)
+            (cpu_time() - started).as_secs_f64() * 1e6 / f64::from(runs)
         })
         .collect();
     rounds.sort_by(f64::total_cmp);
@@ -77,7 +87,7 @@ fn costs(made: &Made) -> (Cost, Cost) {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    println!("µs, median of {ROUNDS} rounds, and in brackets the least");
+    println!("µs of CPU, median of {ROUNDS} rounds, and in brackets the least");
     events();
     let plain: Vec<f64> = bodies::sources().map(|(which, name)| plain(which, name)).collect();
     hostile(&wanted, &plain);

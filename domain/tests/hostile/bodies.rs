@@ -272,7 +272,7 @@ pub fn hostile(bytes: usize) -> Vec<Made> {
         batch(adyen_item(0, &format!("\"x\":\"{}\",", times("\\u0041"))).trim_end_matches(',').to_owned()),
     );
     let refused = adyen_item(0, "").replace("\"value\":1999", "\"value\":1998");
-    raw(1, "an order and many items, the last forged", {
+    raw(1, "many items, the last one forged", {
         let good = String::from_utf8(adyen_batch(room, "")).unwrap();
         good.replacen("]}", &format!(",{}]}}", refused.trim_end_matches(',')), 1)
     });

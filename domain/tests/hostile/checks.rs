@@ -82,8 +82,10 @@ pub fn forms_and_xml(input: &[u8]) {
     delivery(&Request { which, now_unix, headers: HeaderMap::new(), body: Cow::Borrowed(input) });
     let query = String::from_utf8_lossy(input);
     for configured in CONFIGURED.iter() {
-        let answer =
-            configured.provider.challenge.and_then(|challenge| challenge(&query, &[configured.secret.clone()], 0));
+        let answer = configured
+            .provider
+            .challenge
+            .and_then(|challenge| challenge(&query, std::slice::from_ref(&configured.secret), 0));
         assert!(answer.is_none_or(|answer| answer.len() < 256));
     }
 }
