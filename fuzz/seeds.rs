@@ -42,7 +42,9 @@ fn main() -> std::io::Result<()> {
             }
         }
     }
-    for text in ["19.99", "-0.5", "2026-11-24T09:00:00.123Z", "eur", "0a1B", "bt_challenge=20f9f8ed05f77439fe955c977e4c8a53"] {
+    for text in
+        ["19.99", "-0.5", "2026-11-24T09:00:00.123Z", "eur", "0a1B", "bt_challenge=20f9f8ed05f77439fe955c977e4c8a53"]
+    {
         write("texts", text.as_bytes())?;
         write("forms_and_xml", text.as_bytes())?;
     }

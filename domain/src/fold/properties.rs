@@ -220,3 +220,15 @@ fn payments_in_another_currency_do_not_pay_an_order() {
     assert_eq!((order.status, order.paid, order.differences.len()), (OrderStatus::Pending, 0, 1));
     assert_eq!(payment.status, PaymentStatus::Captured);
 }
+
+/// Looked for one by one in all of them, they would take minutes.
+#[test]
+fn facts_of_many_refunds_are_found_by_their_ids() {
+    let mut facts = merged(&[at(Kind::CapturedTotal, 1, 1000, "")]);
+    for refund in 0..100_000 {
+        let id = refund.to_string();
+        facts.merge(&at(Kind::Refunded, 2, 1, &id));
+        facts.merge(&at(Kind::RefundFailed, 3, 1, &id));
+    }
+    assert_eq!(Payment::of(&facts).refunded, 0);
+}

@@ -59,7 +59,7 @@ fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_uni
     let signature = std::str::from_utf8(&signature).map_err(|_| Refusal::Malformed)?;
     let pairs = signature.split('&').filter_map(|pair| pair.split_once('|')).take(SIGNATURES_MAX);
     let pairs: Vec<_> = pairs.filter_map(|(public, digits)| Some((public, hex_bytes(digits)?))).collect();
-    if pairs.is_empty() || !payload.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+=/\n".contains(byte)) {
+    if pairs.is_empty() || !payload.iter().all(is_base64) {
         return Err(Refusal::Malformed);
     }
     verify_with(secrets, now_unix, |key| {
@@ -67,6 +67,10 @@ fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_uni
         let ours: Vec<_> = pairs.iter().filter(|(public, _)| public == owner).map(|(_, digest)| digest).collect();
         key.accepts(&[&payload], &ours) || key.accepts(&[&payload, b"\n"], &ours)
     })
+}
+
+fn is_base64(byte: &u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'+' | b'=' | b'/' | b'\n')
 }
 
 fn headers(_: &Source) -> Vec<Header> {

@@ -14,18 +14,22 @@ pub fn field(form: &[u8], name: &str) -> Option<Vec<u8>> {
 fn decoded(value: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len());
     let mut rest = value;
-    while let [first, after @ ..] = rest {
-        rest = after;
-        match first {
-            b'+' => out.push(b' '),
-            b'%' => {
-                let [high, low, after @ ..] = rest else { return None };
+    // Most bytes stand for themselves and are taken in one piece.
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'+' | b'%')) {
+        out.extend_from_slice(&rest[..at]);
+        rest = match &rest[at..] {
+            [b'%', high, low, after @ ..] => {
                 out.push(hex_digit(*high)? << 4 | hex_digit(*low)?);
-                rest = after;
+                after
             }
-            other => out.push(*other),
-        }
+            [b'+', after @ ..] => {
+                out.push(b' ');
+                after
+            }
+            _ => return None,
+        };
     }
+    out.extend_from_slice(rest);
     Some(out)
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::draft::{Draft, decimal, money};
 use super::json::{Scalar, time_ms};
-use super::pointers::{self, Pointers};
+use super::pointers;
 use super::{ANY, Delivery, Header, Item, JSON, Misunderstood, Provider, Signed, Source, Unsigned, item};
 use crate::signature::{Key, Refusal, Secret, hex_bytes, to_hex, verify};
 use crate::{Kind, Money, PaymentEvent};
@@ -244,7 +244,7 @@ impl Fields {
     }
 
     /// Those that stand in the body.
-    fn pointers(&self) -> Pointers<'_, 10> {
+    fn pointers(&self) -> [Option<&str>; 10] {
         self.all().map(|path| path.filter(|path| !path.starts_with(HEADER)))
     }
 }

@@ -1,5 +1,6 @@
 //! Values out of a JSON document by their pointers (RFC 6901), in one pass and without a tree.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -7,61 +8,38 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use super::Misunderstood;
 use super::json::{Scalar, Text, misunderstood};
 
-/// Pointers that are looked for together; what is not set is nowhere.
-pub type Pointers<'p, const N: usize> = [Option<&'p str>; N];
-
-/// What stands at each pointer. Of a key that is repeated in an object the last counts, and an index is written without
-/// a leading zero.
-pub fn find<'a, const N: usize>(json: &'a [u8], at: Pointers<'_, N>) -> Result<[Option<Scalar<'a>>; N], Misunderstood> {
+/// What stands at each pointer; at those that are not set stands nothing. Of a key that is repeated in an object the last
+/// counts, and an index is written without a leading zero.
+pub fn find<'a, const N: usize>(
+    json: &'a [u8],
+    pointers: [Option<&str>; N],
+) -> Result<[Option<Scalar<'a>>; N], Misunderstood> {
     let mut found = [const { None }; N];
+    let pointers = pointers.map(|pointer| pointer.map_or_else(Vec::new, tokens));
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let walked = Walk { rest: at, found: &mut found }.deserialize(&mut reader);
+    let all = (0..N).fold(Set(0), Set::with);
+    let walked = Walk { pointers: &pointers, here: all, depth: 0, found: &mut found }.deserialize(&mut reader);
     walked.and_then(|()| reader.end()).map_err(|error| misunderstood(&error))?;
     Ok(found)
 }
 
-/// One value of the document, and what is left of each pointer that leads into it.
-struct Walk<'p, 'f, 'de, const N: usize> {
-    rest: Pointers<'p, N>,
-    found: &'f mut [Option<Scalar<'de>>; N],
+/// The steps of a pointer into a document, behind an empty one that is the document itself.
+fn tokens(pointer: &str) -> Vec<Token<'_>> {
+    let is_pointer = pointer.is_empty() || pointer.starts_with('/');
+    pointer.split('/').filter(|_| is_pointer).map(|text| Token { key: unescaped(text), index: index(text) }).collect()
 }
 
-impl<'p, 'de, const N: usize> Walk<'p, '_, 'de, N> {
-    /// The value is what the pointers that end here point at.
-    fn keep(&mut self, value: &Scalar<'de>) {
-        for (rest, found) in self.rest.iter().zip(&mut *self.found) {
-            if *rest == Some("") {
-                *found = Some(value.clone());
-            }
-        }
-    }
-
-    /// Of each pointer that leads on its next token and what is left behind it.
-    fn steps(&self) -> [Option<(&'p str, &'p str)>; N] {
-        self.rest.map(|rest| {
-            let rest = rest?.strip_prefix('/')?;
-            Some(rest.split_at(rest.find('/').unwrap_or(rest.len())))
-        })
-    }
-
-    /// The way into a child, for the pointers whose next token names it; none if there are no such.
-    fn child(
-        &mut self,
-        steps: &[Option<(&'p str, &'p str)>; N],
-        is_child: impl Fn(&str) -> bool,
-    ) -> Option<Walk<'p, '_, 'de, N>> {
-        let rest = steps.map(|step| step.filter(|(token, _)| is_child(token)).map(|(_, rest)| rest));
-        // A key that is repeated replaces what stood under it.
-        rest.iter().zip(&mut *self.found).filter(|(rest, _)| rest.is_some()).for_each(|(_, found)| *found = None);
-        rest.iter().any(Option::is_some).then_some(Walk { rest, found: self.found })
-    }
+/// One step: into an object by the key, into a list by the index.
+struct Token<'p> {
+    key: Cow<'p, str>,
+    index: Option<usize>,
 }
 
-/// Whether a token is a key: `~1` stands for a slash, `~0` for a tilde.
-fn is_key(token: &str, key: &str) -> bool {
+/// `~1` stands for a slash, `~0` for a tilde.
+fn unescaped(token: &str) -> Cow<'_, str> {
     match token.contains('~') {
-        true => token.replace("~1", "/").replace("~0", "~") == key,
-        false => token == key,
+        true => token.replace("~1", "/").replace("~0", "~").into(),
+        false => token.into(),
     }
 }
 
@@ -69,6 +47,56 @@ fn is_key(token: &str, key: &str) -> bool {
 fn index(token: &str) -> Option<usize> {
     let is_plain = token.bytes().all(|byte| byte.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
     is_plain.then(|| token.parse().ok()).flatten()
+}
+
+/// Pointers by their numbers, each a bit.
+#[derive(Clone, Copy, PartialEq)]
+struct Set(u32);
+
+impl Set {
+    fn with(self, number: usize) -> Self {
+        Self(self.0 | 1 << number)
+    }
+
+    fn numbers(self) -> impl Iterator<Item = usize> {
+        (0..u32::BITS as usize)
+            .take_while(move |number| self.0 >> number != 0)
+            .filter(move |number| self.0 >> number & 1 == 1)
+    }
+}
+
+/// One value of the document, and the pointers that lead to it or into it.
+struct Walk<'p, 'f, 'de, const N: usize> {
+    pointers: &'p [Vec<Token<'p>>; N],
+    here: Set,
+    depth: usize,
+    found: &'f mut [Option<Scalar<'de>>; N],
+}
+
+impl<'p, 'de, const N: usize> Walk<'p, '_, 'de, N> {
+    /// Keeps what the pointers that end here point at; the others lead on.
+    fn keep(&mut self, value: &Scalar<'de>) -> Set {
+        let mut on = Set(0);
+        for number in self.here.numbers() {
+            match self.pointers[number].len() {
+                len if len > self.depth + 1 => on = on.with(number),
+                len if len == self.depth + 1 => self.found[number] = Some(value.clone()),
+                _ => {}
+            }
+        }
+        on
+    }
+
+    /// Those of the pointers whose next step this is.
+    fn that(&self, on: Set, is_next: impl Fn(&Token<'p>) -> bool) -> Set {
+        on.numbers().filter(|number| is_next(&self.pointers[*number][self.depth + 1])).fold(Set(0), Set::with)
+    }
+
+    /// A step further; what was found there before, under the same key, is replaced.
+    fn step(&mut self, here: Set) -> Walk<'p, '_, 'de, N> {
+        here.numbers().for_each(|number| self.found[number] = None);
+        Walk { pointers: self.pointers, here, depth: self.depth + 1, found: self.found }
+    }
 }
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Walk<'_, '_, 'de, N> {
@@ -114,13 +142,12 @@ impl<'de, const N: usize> Visitor<'de> for Walk<'_, '_, 'de, N> {
         Ok(())
     }
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        self.keep(&Scalar::Other);
-        let steps = self.steps();
-        let last = steps.iter().flatten().filter_map(|(token, _)| index(token)).max();
+        let on = self.keep(&Scalar::Other);
+        let last = on.numbers().filter_map(|number| self.pointers[number][self.depth + 1].index).max();
         for at in 0..last.map_or(0, |last| last.saturating_add(1)) {
-            let more = match self.child(&steps, |token| index(token) == Some(at)) {
-                Some(child) => seq.next_element_seed(child)?.is_some(),
-                None => seq.next_element::<IgnoredAny>()?.is_some(),
+            let more = match self.that(on, |token| token.index == Some(at)) {
+                Set(0) => seq.next_element::<IgnoredAny>()?.is_some(),
+                next => seq.next_element_seed(self.step(next))?.is_some(),
             };
             if !more {
                 return Ok(());
@@ -130,15 +157,14 @@ impl<'de, const N: usize> Visitor<'de> for Walk<'_, '_, 'de, N> {
         Ok(())
     }
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        self.keep(&Scalar::Other);
-        let steps = self.steps();
-        if steps.iter().all(Option::is_none) {
+        let on = self.keep(&Scalar::Other);
+        if on == Set(0) {
             while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         }
         while let Some(Text(key)) = map.next_key()? {
-            match self.child(&steps, |token| is_key(token, &key)) {
-                Some(child) => map.next_value_seed(child)?,
-                None => drop(map.next_value::<IgnoredAny>()?),
+            match self.that(on, |token| token.key == key) {
+                Set(0) => drop(map.next_value::<IgnoredAny>()?),
+                next => map.next_value_seed(self.step(next))?,
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ impl Made {
 const GAP: &str = "@gap@";
 
 /// Where a provider's bodies have room: the source's index, the object, and what stands there; XML has a gap of its own.
-const ROOM: [(usize, &str, &str); 12] = [
+const ROOM: [(usize, &str, &str); 13] = [
     (0, "stripe", "/data/object/metadata"),
     (1, "adyen", "/notificationItems/0/NotificationRequestItem/additionalData"),
     (2, "tollgate, HMAC", "/data"),
@@ -40,12 +40,18 @@ const ROOM: [(usize, &str, &str); 12] = [
     (7, "mollie", "/_embedded/entity/metadata"),
     (8, "paypal", "/resource"),
     (9, "braintree", ""),
-    (10, "generic", "/objects/0/refs"),
+    (10, "generic, SHA-512", "/objects/0/refs"),
     (11, "adyen-platform", "/data"),
+    (12, "generic, SHA-256", "/objects/0/refs"),
 ];
 
 pub fn sources() -> impl Iterator<Item = (usize, &'static str)> {
     ROOM.into_iter().map(|(which, name, _)| (which, name))
+}
+
+/// Whether a source's key is only its provider's.
+pub fn only_provider_signs(which: usize) -> bool {
+    ["paypal", "tollgate, Ed25519"].contains(&ROOM[which].1)
 }
 
 /// A recorded event of a source with an object at this place, as JSON with a gap for further members of that object.
@@ -144,14 +150,29 @@ pub fn event(which: usize, bytes: usize) -> Made {
     made(what, which, filled(&json, bytes, note), now_unix, headers)
 }
 
-/// An ordinary large request: of Adyen a batch, of the others an event with many notes.
+/// An ordinary large request: of Adyen a batch of items, of the others an event that holds many of its own kind.
 pub fn plain(which: usize, bytes: usize) -> Made {
-    match ROOM[which].1 {
-        what @ "adyen" => {
-            made(what, which, adyen_batch(bytes, ""), CONFIGURED[which].recorded[0].now_unix, HeaderMap::new())
-        }
-        _ => event(which, bytes),
+    let (_, what, room) = ROOM[which];
+    if what == "adyen" {
+        let now_unix = CONFIGURED[which].recorded[0].now_unix;
+        return made(what, which, adyen_batch(bytes, ""), now_unix, HeaderMap::new());
     }
+    if what == "braintree" {
+        let (xml, now_unix) = xml_with_gap(which);
+        let (_, copy) = xml.split_once(GAP).unwrap();
+        let copy = copy.replace("</subject>", "").replace("</notification>", "");
+        return made(
+            what,
+            which,
+            filled(&xml, bytes * 3 / 4, |_| format!("<copy>{copy}</copy>")),
+            now_unix,
+            HeaderMap::new(),
+        );
+    }
+    let (json, now_unix, headers) = with_gap(which, room);
+    let copy = json.replacen(GAP, "\"x\":0", 1);
+    let json = json.replacen(GAP, &format!("\"copies\":[{GAP}]"), 1);
+    made(what, which, filled(&json, bytes, |_| format!("{copy},")), now_unix, headers)
 }
 
 /// Hostile requests of about this many bytes, to every provider.
@@ -206,9 +227,9 @@ pub fn hostile(bytes: usize) -> Vec<Made> {
     json(8, "links", None, format!("\"links\":[{}]", list("{\"href\":\"\",\"rel\":\"up\"}")));
     json(8, "links to parents", None, format!("\"links\":[{}]", list("{\"href\":\"/captures/1\",\"rel\":\"up\"}")));
     json(8, "links of slashes", None, format!("\"links\":[{{\"href\":\"{}\",\"rel\":\"up\"}}]", times("/")));
-    json(10, "an object that is read, many times", None, list("\"shop/order\":\"A\""));
-    json(10, "lists where objects are read", Some(""), format!("\"objects\":[{}]", list("[]")));
-    json(10, "objects that are read, many times", Some(""), list("\"objects\":[{}]"));
+    json(12, "an object that is read, many times", None, list("\"shop/order\":\"A\""));
+    json(12, "lists where objects are read", Some(""), format!("\"objects\":[{}]", list("[]")));
+    json(12, "objects that are read, many times", Some(""), list("\"objects\":[{}]"));
     json(11, "a type of escapes", Some(""), format!("\"type\":\"{}\"", times("\\u0041")));
     let paypal = |kind: &str, member: &str, element: &str| {
         let resource = format!(
@@ -234,7 +255,7 @@ pub fn hostile(bytes: usize) -> Vec<Made> {
     raw(8, "units of an order", paypal("CHECKOUT.PAYMENT-APPROVAL.REVERSED", "purchase_units", "{}"));
     raw(0, "no JSON at all", times("x"));
     raw(0, "brackets that are never closed", times("["));
-    raw(10, "keys that are never closed", times("{\"a\":"));
+    raw(12, "keys that are never closed", times("{\"a\":"));
     let batch = |items: String| format!("{{\"notificationItems\":[{items}]}}");
     raw(1, "items that are none", batch(list("{\"NotificationRequestItem\":0}")));
     raw(1, "lists for items", batch(list("[]")));
@@ -251,7 +272,7 @@ pub fn hostile(bytes: usize) -> Vec<Made> {
         batch(adyen_item(0, &format!("\"x\":\"{}\",", times("\\u0041"))).trim_end_matches(',').to_owned()),
     );
     let refused = adyen_item(0, "").replace("\"value\":1999", "\"value\":1998");
-    raw(1, "an order and many items, the last forged", {
+    raw(1, "many items, the last one forged", {
         let good = String::from_utf8(adyen_batch(room, "")).unwrap();
         good.replacen("]}", &format!(",{}]}}", refused.trim_end_matches(',')), 1)
     });

@@ -40,10 +40,18 @@ const FILES: [&str; 12] = [
     include_str!("../vectors/adyen-platform.json"),
 ];
 
-pub static CONFIGURED: LazyLock<Vec<Configured>> = LazyLock::new(|| FILES.into_iter().map(configured).collect());
+/// Those of the files, and the generic one with its other hash function and encoding.
+pub static CONFIGURED: LazyLock<Vec<Configured>> = LazyLock::new(|| {
+    let files = FILES.into_iter().map(|file| serde_json::from_str(file).unwrap());
+    let mut values: Vec<Vec<Value>> = files.collect();
+    let mut other = values[10].clone();
+    other[0]["source"]["generic"]["algorithm"] = "sha256".into();
+    other[0]["source"]["generic"]["encoding"] = "hex".into();
+    values.push(other);
+    values.iter().map(|values| configured(values)).collect()
+});
 
-fn configured(file: &str) -> Configured {
-    let values: Vec<Value> = serde_json::from_str(file).unwrap();
+fn configured(values: &[Value]) -> Configured {
     let first = &values[0];
     let text = |name: &str| first["source"][name].as_str().unwrap_or_default().to_owned();
     let provider = providers::find(match first["provider"].as_str().unwrap() {
