@@ -10,6 +10,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::claim::Claim;
 use crate::quarantine::Quarantined;
 use crate::wire::Reader;
 use crate::{DecodeError, PaymentEvent, TraceContext};
@@ -18,6 +19,7 @@ const MAGIC: [u8; 3] = *b"TGF";
 const VERSION: u8 = 1;
 const TAG_EVENT: u8 = 1;
 const TAG_QUARANTINED: u8 = 2;
+const TAG_CLAIM: u8 = 3;
 /// The bit of a tag that says that a trace context follows.
 const TRACED: u8 = 0x80;
 
@@ -35,6 +37,8 @@ pub enum Record<'a> {
     Event(PaymentEvent<'a>),
     /// A verified body that was not understood.
     Quarantined(Quarantined<'a>),
+    /// What a provider is to be asked about.
+    Claim(Claim<'a>),
 }
 
 impl<'a> Record<'a> {
@@ -48,6 +52,12 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn quarantined(body: &Quarantined<'_>) -> Bytes {
         record(TAG_QUARANTINED, body.body.len() + 512, |out| body.encode(out))
+    }
+
+    /// Encodes a claim as a whole record, length included.
+    #[must_use]
+    pub fn claim(claim: &Claim<'_>) -> Bytes {
+        record(TAG_CLAIM, 192, |out| claim.encode(out))
     }
 
     /// Reads a whole record as [`Frame::records`] yields it.
@@ -65,6 +75,7 @@ impl<'a> Record<'a> {
         match tag & !TRACED {
             TAG_EVENT => PaymentEvent::decode(body).map(Record::Event),
             TAG_QUARANTINED => Quarantined::decode(body).map(Record::Quarantined),
+            TAG_CLAIM => Claim::decode(body).map(Record::Claim),
             _ => Err(DecodeError::Invalid("tag")),
         }
     }

@@ -3,6 +3,7 @@
 //! Nothing in here does I/O, reads a clock or draws a random number: time and secrets come in as arguments, so
 //! every decision can be tested by example, by property and by simulation.
 
+pub mod claim;
 pub mod event;
 pub mod explain;
 pub mod fold;

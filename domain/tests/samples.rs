@@ -7,6 +7,11 @@ use domain::{Currency, Kind, Money};
 
 const NOW_MS: i64 = 1_795_514_400_123;
 
+/// Those whose requests prove something.
+fn signing() -> impl Iterator<Item = &'static &'static Provider> {
+    providers::ALL.iter().filter(|provider| provider.fetch.is_none())
+}
+
 fn source(provider: &Provider) -> Source {
     let generic = serde_json::json!({"header": "X-Sig", "prefix": "sha256=", "kinds": {},
         "fields": {"id": "header:x-event", "type": "/t", "time": "/at", "payment": "/p"}});
@@ -39,7 +44,7 @@ fn gaps(amount: &str, currency: &str) -> Gaps<'static> {
 
 #[test]
 fn every_sample_is_accepted_and_means_what_was_asked_for() {
-    for provider in providers::ALL {
+    for provider in signing() {
         let source = source(provider);
         let Some(secret) = secret(provider, &source) else { continue };
         for amount in [gaps("19.99", "EUR"), gaps("1999", "JPY"), gaps("1500", "ISK"), gaps("1.250", "KWD")] {
@@ -68,7 +73,7 @@ fn every_sample_is_accepted_and_means_what_was_asked_for() {
 
 #[test]
 fn the_first_sample_is_money_taken_for_the_order() {
-    for provider in providers::ALL.iter().filter(|provider| provider.sign.is_some()) {
+    for provider in signing().filter(|provider| provider.sign.is_some()) {
         let source = source(provider);
         let (Some(secret), Some(first)) = (secret(provider, &source), samples(provider).next()) else { continue };
         let signed = first.request(provider, &source, &secret, &gaps("19.99", "EUR")).unwrap();
@@ -86,7 +91,7 @@ fn the_first_sample_is_money_taken_for_the_order() {
 
 #[test]
 fn headers_of_a_signed_request_are_those_that_are_described_and_examples_are_well_formed() {
-    for provider in providers::ALL {
+    for provider in signing() {
         let source = source(provider);
         let described = (provider.headers)(&source);
         let examples = described.iter().map(|header| (header.name.parse().unwrap(), header.example.parse().unwrap()));
@@ -134,4 +139,21 @@ fn what_cannot_be_made_says_why() {
     assert!(sample.request(stripe, &source, &secret, &order).unwrap_err().contains("order reference"));
     let paypal = providers::find("paypal").unwrap();
     assert!(sample.request(paypal, &source, &secret, &gaps("1", "EUR")).unwrap_err().contains("only the provider"));
+}
+
+/// Anybody may send it: it is let in for its form, and means nothing but a question.
+#[test]
+fn a_sample_of_a_provider_that_is_asked_is_a_claim() {
+    for provider in providers::ALL.iter().filter(|provider| provider.fetch.is_some()) {
+        let source = source(provider);
+        let secret = secret(provider, &source).unwrap();
+        let sample = samples(provider).next().unwrap();
+        let signed = sample.request(provider, &source, &secret, &gaps("19.99", "EUR")).unwrap();
+        let headers = signed.header_map();
+        let delivery = Delivery { headers: &headers, body: &signed.body };
+        assert_eq!((provider.authenticate)(&delivery, &source, &[], NOW_MS / 1000), Ok(0));
+        assert_eq!((provider.normalise)(&delivery, &source, NOW_MS), [Item::Claim("tr_p1")]);
+        let nothing = Delivery { headers: &headers, body: b"id=" };
+        assert_eq!((provider.authenticate)(&nothing, &source, &[], NOW_MS / 1000), Err(Refusal::Unreadable));
+    }
 }

@@ -98,7 +98,9 @@ const ACCEPTED: [&str; 3] = ["stripe.json", "adyen.json", "standard_webhooks.jso
 /// Those of `make_provider_vectors.py`: the events of `tests/events`, whose meaning another test checks.
 fn signed() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/events");
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let signs = |file: &String| providers::find(file.trim_end_matches(".json")).unwrap().fetch.is_none();
+    files.filter(signs).collect()
 }
 
 fn accepted() -> Vec<String> {
@@ -380,7 +382,8 @@ static CONFIGURED: LazyLock<Vec<(&'static Provider, Source, Secret)>> = LazyLock
         (provider, source, Secret::of(key, None, None))
     };
     let configured: Vec<_> = accepted().iter().map(|file| of(file)).collect();
-    assert!(providers::ALL.iter().all(|provider| configured.iter().any(|(known, ..)| known.name == provider.name)));
+    let mut signing = providers::ALL.iter().filter(|provider| provider.fetch.is_none());
+    assert!(signing.all(|provider| configured.iter().any(|(known, ..)| known.name == provider.name)));
     configured
 });
 

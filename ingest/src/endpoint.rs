@@ -7,6 +7,7 @@ use bytes::Bytes;
 use platform::config::ConfiguredSource;
 
 use crate::admission::SourceLimit;
+use crate::confirm::Asked;
 use crate::metrics::{SecretMetrics, SourceMetrics};
 use crate::openapi::{self, Described};
 
@@ -25,16 +26,21 @@ pub struct Endpoint {
     pub metrics: SourceMetrics,
     /// Of each secret, in the order of the source's.
     pub secrets: Vec<SecretMetrics>,
+    /// Of a source whose provider is asked.
+    pub asked: Option<Arc<Asked>>,
 }
 
 impl Endpoint {
     /// `before` is what the source was: a budget that stays the same goes on with what is left of it.
-    fn new(source: ConfiguredSource, before: Option<&Self>) -> Self {
+    fn new(source: ConfiguredSource, fetches_in_flight_max: usize, before: Option<&Self>) -> Self {
         let (rate_per_second, burst) = (source.rate_per_second, source.burst);
         let limit = before.map(|before| &before.limit).filter(|limit| limit.is(rate_per_second, burst));
         let named = source.labels.iter().zip(&source.secrets);
         let secrets = named.map(|(label, secret)| SecretMetrics::new(&source.source.name, label, secret)).collect();
+        let new = || Arc::new(Asked::new(&source.source.name, fetches_in_flight_max));
+        let asked = before.and_then(|before| before.asked.clone());
         Self {
+            asked: source.provider.fetch.as_ref().map(|_| asked.unwrap_or_else(new)),
             name: source.source.name.as_str().into(),
             limit: limit.map_or_else(|| SourceLimit::new(rate_per_second, burst).into(), Arc::clone),
             metrics: SourceMetrics::new(&source.source.name),
@@ -50,8 +56,13 @@ impl Endpoint {
 }
 
 impl Sources {
+    /// Whether some source's provider is asked.
+    pub fn ask(sources: &[ConfiguredSource]) -> bool {
+        sources.iter().any(|source| source.provider.fetch.is_some())
+    }
+
     /// Sources ready for work, and what differs from those before said in the log.
-    pub fn of(sources: Vec<ConfiguredSource>, before: Option<&Self>) -> Self {
+    pub fn of(sources: Vec<ConfiguredSource>, fetches_in_flight_max: usize, before: Option<&Self>) -> Self {
         let nothing = BTreeMap::new();
         let before = before.map_or(&nothing, |before| &before.endpoints);
         for endpoint in before.values() {
@@ -67,7 +78,7 @@ impl Sources {
         let document = openapi::text(sources.iter().map(|source| Described::of(&source.source, source.provider)));
         let endpoint = |source: ConfiguredSource| {
             let was = before.get(source.source.name.as_str()).map(AsRef::as_ref);
-            let endpoint = Endpoint::new(source, was);
+            let endpoint = Endpoint::new(source, fetches_in_flight_max, was);
             let secrets = endpoint.labels();
             match was.map(Endpoint::labels) {
                 None => tracing::info!(source = &*endpoint.name, secrets, "source added"),

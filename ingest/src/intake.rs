@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use domain::claim::Claim;
 use domain::event::shard_of;
 use domain::frame::{Record, traced};
 use domain::providers::{Challenge, Delivery, Item};
@@ -18,16 +19,18 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use hyper::{Method, Request, Response};
 use metrics::Gauge;
-use platform::amqp::{Link, PublishError};
+use platform::amqp::{Link, PublishError, Stage};
 use platform::clock::{now_ms, now_us};
 use platform::config::{Config, ConfiguredSource};
 use platform::counters::UnderWay;
 use platform::trace::{Tracer, wall_us};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::{ClientLimits, Forgers, SlowBodies, UsedUp};
 use crate::answer::{Outcome, accepted, challenged, document, problem, used_up, wrong_method};
 use crate::client::Clients;
+use crate::confirm::{Api, Confirmer, shard_of_claim};
 use crate::endpoint::{Endpoint, Sources};
 use crate::metrics::{SourceMetrics, in_flight};
 use crate::openapi;
@@ -37,7 +40,7 @@ use crate::traces::Traces;
 /// Everything that requests share.
 pub struct Gateway {
     /// Swapped as a whole; a request keeps the endpoint that it began with.
-    sources: ArcSwap<Sources>,
+    sources: Arc<ArcSwap<Sources>>,
     unknown: SourceMetrics,
     clients: Clients,
     client_limits: ClientLimits,
@@ -45,7 +48,10 @@ pub struct Gateway {
     slow_bodies: SlowBodies,
     places: Semaphore,
     in_flight: Gauge,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
+    /// Of claims; none where no source needed it at the start.
+    claims: Option<Arc<Publisher>>,
+    fetches_in_flight_max: usize,
     traces: Traces,
     shards: u16,
     body_bytes_max: usize,
@@ -86,9 +92,18 @@ impl Rejection {
 }
 
 impl Gateway {
-    pub fn new(config: &Config, sources: Vec<ConfiguredSource>, link: Link, tracer: Tracer) -> Self {
+    /// Publishes over `link`, and claims over `claims`.
+    pub fn new(
+        config: &Config,
+        sources: Vec<ConfiguredSource>,
+        link: &Link,
+        claims: Option<&Link>,
+        tracer: Tracer,
+    ) -> Self {
+        let fetches_in_flight_max = config.ingest.fetches_in_flight_max;
+        let publisher = |stage, link| Arc::new(Publisher::new(&config.rabbitmq, stage, link));
         Self {
-            sources: ArcSwap::from_pointee(Sources::of(sources, None)),
+            sources: Arc::new(ArcSwap::from_pointee(Sources::of(sources, fetches_in_flight_max, None))),
             unknown: SourceMetrics::new("unknown"),
             clients: Clients::new(config.ingest.trusted_proxies.clone(), config.ingest.proxy_header),
             client_limits: ClientLimits::new(config.ingest.client_rate_per_second, config.ingest.client_burst),
@@ -96,7 +111,9 @@ impl Gateway {
             slow_bodies: SlowBodies::new(config.ingest.in_flight_max),
             places: Semaphore::new(config.ingest.in_flight_max),
             in_flight: in_flight(),
-            publisher: Publisher::new(&config.rabbitmq, &link),
+            publisher: publisher(Stage::Write, link),
+            claims: claims.map(|link| publisher(Stage::Fetch, link)),
+            fetches_in_flight_max,
             traces: Traces::new(tracer, config.trace.per_second),
             shards: config.rabbitmq.shards,
             body_bytes_max: config.ingest.body_bytes_max,
@@ -106,8 +123,25 @@ impl Gateway {
 
     /// Takes other sources; requests under way end with those they began with.
     pub fn replace_sources(&self, sources: Vec<ConfiguredSource>) {
+        if self.claims.is_none() && Sources::ask(&sources) {
+            tracing::warn!("a source asks its provider, and none did before: its webhooks get 503 until a restart");
+        }
         let before = self.sources.load_full();
-        self.sources.store(Arc::new(Sources::of(sources, Some(&before))));
+        self.sources.store(Arc::new(Sources::of(sources, self.fetches_in_flight_max, Some(&before))));
+    }
+
+    /// Who asks providers about claims; none where no source needs it.
+    pub fn confirmer(&self, config: &Config) -> std::io::Result<Option<Confirmer>> {
+        let Some(claims) = &self.claims else { return Ok(None) };
+        Ok(Some(Confirmer {
+            sources: Arc::clone(&self.sources),
+            api: Arc::new(Api::new(Duration::from_millis(config.ingest.fetch_timeout_ms))?),
+            events: Arc::clone(&self.publisher),
+            claims: Arc::clone(claims),
+            shards: self.shards,
+            region: config.regions.first().map(String::as_str).unwrap_or_default().into(),
+            give_up: CancellationToken::new(),
+        }))
     }
 
     /// Forgets clients whose budgets are full again; at once if there are too many to remember.
@@ -236,7 +270,7 @@ impl Gateway {
             self.forgers.failed(&endpoint.name, client);
             Outcome::of_refusal(refusal)
         })?;
-        if let Some(metrics) = endpoint.secrets.get(secret) {
+        if let (Some(metrics), None) = (endpoint.secrets.get(secret), &provider.fetch) {
             metrics.verified(now_unix);
         }
         // Behind the signature: what forgers send takes nothing from the source's rate.
@@ -249,6 +283,19 @@ impl Gateway {
             let (shard, record) = match item {
                 Item::NoChange => {
                     counts.no_change += 1;
+                    continue;
+                }
+                Item::Claim(id) => {
+                    let claim = Claim {
+                        source: source.name.as_str().into(),
+                        id: id.into(),
+                        received_at_ms,
+                        tries: 0,
+                        due_at_ms: received_at_ms,
+                    };
+                    let claims = self.claims.as_ref().ok_or(Outcome::Unavailable)?;
+                    counts.claimed += 1;
+                    publishes.push(claims.publish(shard_of_claim(&claim, self.shards), Record::claim(&claim)));
                     continue;
                 }
                 Item::Event(event) => {
@@ -286,6 +333,7 @@ impl Gateway {
         published.map_err(|_| Outcome::Unavailable)?;
         endpoint.metrics.accepted.increment(counts.accepted);
         endpoint.metrics.no_change.increment(counts.no_change);
+        endpoint.metrics.claimed.increment(counts.claimed);
         endpoint.metrics.quarantined.increment(counts.quarantined);
         Ok(())
     }
@@ -308,6 +356,7 @@ impl Gateway {
 #[derive(Default)]
 struct Counts {
     accepted: u64,
+    claimed: u64,
     no_change: u64,
     quarantined: u64,
 }

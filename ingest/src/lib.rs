@@ -5,6 +5,7 @@ mod admission;
 mod answer;
 mod client;
 mod commands;
+mod confirm;
 mod endpoint;
 mod intake;
 mod metrics;
@@ -25,6 +26,7 @@ use platform::trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::commands::Command;
+use crate::endpoint::Sources;
 use crate::intake::Gateway;
 use crate::reload::Reloads;
 
@@ -34,6 +36,11 @@ pub enum IngestError {
     /// A source or its secret is not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Providers' APIs cannot be asked.
+    #[error(
+        "no provider's API can be asked: {0}; install the certificates of the system's authorities (ca-certificates), or name a file of them in SSL_CERT_FILE"
+    )]
+    Authorities(#[source] std::io::Error),
     /// A listener cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -64,6 +71,10 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         readiness.clone(),
         link_stop.clone(),
     );
+    let claims = Sources::ask(&sources).then(|| {
+        let (name, readiness) = ("tollgate ingest: claims".into(), Readiness::of(&["rabbitmq"]));
+        Link::open(config.rabbitmq.clone(), name, Stage::Fetch, readiness, link_stop.clone())
+    });
     tracing::info!(listen = %config.ingest.listen, sources = sources.len(), "taking webhooks");
     let limits = Limits {
         connections_max: config.ingest.connections_max,
@@ -72,7 +83,13 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         header_timeout: Duration::from_millis(config.ingest.header_timeout_ms),
         drain_timeout: Duration::from_millis(config.ingest.drain_timeout_ms),
     };
-    let gateway = Arc::new(Gateway::new(&config, sources, link, tracer.clone()));
+    let gateway = Arc::new(Gateway::new(&config, sources, &link, claims.as_ref(), tracer.clone()));
+    let confirmer = gateway.confirmer(&config).map_err(IngestError::Authorities)?;
+    let confirming = async {
+        if let Some(confirmer) = confirmer {
+            confirm::serve(&config, confirmer, &stop).await;
+        }
+    };
     tokio::spawn(admission::sweep(Arc::clone(&gateway), stop.clone()));
     tokio::spawn(reloads.serve(Arc::clone(&gateway), stop.clone()));
     let serve = http::serve(
@@ -85,9 +102,9 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
                 async move { Ok(gateway.handle(peer.ip(), request).await) }
             })
         },
-        stop,
+        stop.clone(),
     );
-    serve.await;
+    tokio::join!(serve, confirming);
     link_stop.cancel();
     tracer.close().await;
     Ok(())

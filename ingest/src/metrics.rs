@@ -17,6 +17,8 @@ pub struct SourceMetrics {
     pub refusals: Counters<Refusal>,
     /// Payment events accepted.
     pub accepted: Counter,
+    /// Items that only name a payment: its provider is asked.
+    pub claimed: Counter,
     /// Items that carry no payment change.
     pub no_change: Counter,
     /// Items put into quarantine.
@@ -49,6 +51,7 @@ impl SourceMetrics {
                 |refusal| counter!("tollgate_ingest_refusals_total", "source" => label(), "reason" => refusal.as_str()),
             ),
             accepted: events("accepted"),
+            claimed: events("claimed"),
             no_change: events("no_change"),
             quarantined: events("quarantined"),
             ack_seconds: histogram!("tollgate_ingest_ack_seconds", "source" => label()),

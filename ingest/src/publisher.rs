@@ -17,7 +17,7 @@ use crate::metrics::PublishMetrics;
 
 type Outcome = Result<(), PublishError>;
 
-/// Publishes records to the shards' write queues.
+/// Publishes records to the shards' queues of a stage.
 pub struct Publisher {
     shards: Vec<Arc<Shard>>,
     link: Link,
@@ -42,12 +42,12 @@ struct Pending {
 
 impl Publisher {
     /// Starts one task a shard.
-    pub fn new(config: &RabbitMq, link: &Link) -> Self {
+    pub fn new(config: &RabbitMq, stage: Stage, link: &Link) -> Self {
         let queues = Queues::of(config);
         let metrics = PublishMetrics::new();
         let shards = (0..config.shards).map(|shard| {
             let shard = Arc::new(Shard {
-                queue: queues.name(Stage::Write, shard),
+                queue: queues.name(stage, shard),
                 config: config.clone(),
                 link: link.clone(),
                 metrics: metrics.clone(),

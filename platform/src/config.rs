@@ -185,6 +185,8 @@ pub struct Ingest {
     pub proxy_header: ProxyHeader,
     pub unverified_rate_per_second: u32,
     pub unverified_burst: u32,
+    pub fetches_in_flight_max: usize,
+    pub fetch_timeout_ms: u64,
 }
 
 /// `[writer]`
@@ -321,6 +323,8 @@ impl Config {
             ("ingest.client_connections_max", self.ingest.client_connections_max),
             ("ingest.unverified_rate_per_second", self.ingest.unverified_rate_per_second as usize),
             ("ingest.unverified_burst", self.ingest.unverified_burst as usize),
+            ("ingest.fetches_in_flight_max", self.ingest.fetches_in_flight_max),
+            ("ingest.fetch_timeout_ms", usize::try_from(self.ingest.fetch_timeout_ms).unwrap_or(usize::MAX)),
             ("ingest.header_timeout_ms", usize::try_from(self.ingest.header_timeout_ms).unwrap_or(usize::MAX)),
             ("writer.workers", self.writer.workers),
             ("writer.prefetch_frames", usize::from(self.writer.prefetch_frames)),

@@ -48,6 +48,7 @@ fn of_whom<'a>(record: &'a Option<Record<'_>>) -> (MaybeUnset<&'a str>, MaybeUns
     match record {
         Some(Record::Event(event)) => (MaybeUnset::Set(&event.source), MaybeUnset::Set(&event.region)),
         Some(Record::Quarantined(body)) => (MaybeUnset::Set(&body.source), MaybeUnset::Set(&body.region)),
+        Some(Record::Claim(claim)) => (MaybeUnset::Set(&claim.source), MaybeUnset::Unset),
         None => (MaybeUnset::Unset, MaybeUnset::Unset),
     }
 }

@@ -51,7 +51,9 @@ impl Handler for ReconcileHandler {
                         }
                         match Record::decode(raw) {
                             Ok(Record::Event(event)) => events.push(Arrived { event, raw }),
-                            Ok(Record::Quarantined(_)) => dead.push((raw, "not a payment event".to_owned())),
+                            Ok(Record::Quarantined(_) | Record::Claim(_)) => {
+                                dead.push((raw, "not a payment event".to_owned()))
+                            }
                             Err(error) => dead.push((raw, error.to_string())),
                         }
                     }

@@ -47,6 +47,9 @@ const SCENES: [&[Row]; 4] = [
     &[
         row(Fault::ForgedSignatures, &["TollgateSignatureFailuresJump{source=stripe}"]),
         row(Fault::UnknownEvents, &["TollgateQuarantineGrows{source=shop}"]),
+        row(Fault::SecretEnds, &["TollgateSecretEnds{secret=0,source=shop}"]),
+        row(Fault::ReloadRefused, &["TollgateReloadRefused"]),
+        row(Fault::ProviderSilent, &["TollgateProviderSilent{source=asked}"]),
         row(Fault::PoisonedFrames, &["TollgateDeadLetters{stage=write}", "TollgateDeadLetters{stage=reconcile}"]),
         row(Fault::WrongAmount, &["TollgateBreaksOpen{kind=amount}"]),
         row(Fault::OrderMissing, &["TollgateParkedEventsWait", "TollgateBreaksOpen{kind=missing_order}"]),

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use it::{event_body, eventually, post, send, within};
+use it::{event_body, eventually, free_ports, post, send, within};
 use sqlx::AssertSqlSafe;
 use stack::{Service, Stack};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -22,7 +24,9 @@ use crate::support::World;
 /// The break of a parked event opens as much sooner as the alerts come sooner. The first sweep comes a minute after the
 /// start and judges what is five seconds old.
 const CONFIGURATION: &str = "[reconciler]\nparked_break_after_ms = 4000\n\
-                             [sweep]\nrecent_every_minutes = 1\nsettle_seconds = 5";
+                             [sweep]\nrecent_every_minutes = 1\nsettle_seconds = 5\n\
+                             [sources.asked]\nprovider = \"mollie-classic\"\nregion = \"eu\"\n\
+                             secrets = [{ value = \"live_testsOnly\" }]\napi_url = \"http://API\"";
 /// Good webhooks a second, all the time.
 const RATE: u64 = 100;
 /// How long anything may take: far longer than it does, on a machine that does much else.
@@ -34,6 +38,12 @@ pub enum Fault {
     ForgedSignatures,
     /// The source `shop` sends a kind of event that Tollgate does not know.
     UnknownEvents,
+    /// The secret of `shop` ends within the hour.
+    SecretEnds,
+    /// The gateway is told to read a configuration that cannot be used.
+    ReloadRefused,
+    /// The API that `asked` asks refuses connections; mended by one that knows no payment.
+    ProviderSilent,
     /// Frames that are none, in the queues of both stages.
     PoisonedFrames,
     /// Half of an order's total is captured; mended by the other half.
@@ -67,6 +77,8 @@ pub struct Shop {
     payments: Option<JoinHandle<()>>,
     /// When a good webhook was last refused, or answered later than a second, ms since 1970.
     pub missed_at: Arc<AtomicI64>,
+    /// Where nobody listens until [`Fault::ProviderSilent`] is mended.
+    api: SocketAddr,
     /// The cluster of which a node is frozen.
     cluster: Cluster,
     pub folder: PathBuf,
@@ -78,7 +90,9 @@ impl Shop {
         // RabbitMQ counts the frames of a queue every so many milliseconds, as it was told when the queue was made.
         let counts_every = |millis| format!("application:set_env(rabbit, quorum_tick_interval, {millis}).");
         stack(|stack| stack.rabbitmqctl(&["eval", &counts_every(1000)]))?;
-        let programs = Programs::start_with("tollgate_alerting", CONFIGURATION).await;
+        let [api] = free_ports()?;
+        let configuration = CONFIGURATION.replace("API", &api.to_string());
+        let programs = Programs::start_with("tollgate_alerting", &configuration).await;
         stack(|stack| stack.rabbitmqctl(&["eval", &counts_every(5000)]))?;
         let mut programs = programs?;
         // What this test itself asks of Cassandra may be large, and slow is not failed.
@@ -92,6 +106,7 @@ impl Shop {
             programs,
             world,
             sustained: BTreeMap::new(),
+            api,
             cluster: Cluster::start(&folder)?,
             folder,
         };
@@ -163,6 +178,21 @@ impl Shop {
                 };
                 self.sustained.insert(fault, tokio::spawn(send_often(10, unknown)));
             }
+            Fault::SecretEnds => {
+                let hour = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+                let secret = format!("{{ value = \"{}\"", it::SHOP_SECRET);
+                let ends = format!("{secret}, not_after = \"{hour}\"");
+                self.programs.reconfigure(&self.programs.setup.text.replace(&secret, &ends)).await?;
+            }
+            Fault::ReloadRefused => self.programs.reconfigure("regions = []").await?,
+            Fault::ProviderSilent => {
+                for payment in 0..10 {
+                    let form = [("content-type", "application/x-www-form-urlencoded")];
+                    let body = format!("id=tr_{payment}");
+                    let answer = send(gateway, "POST", "/webhooks/asked", &form, body.as_bytes()).await?;
+                    ensure!(answer.status == 200, "{answer:?}");
+                }
+            }
             Fault::PoisonedFrames => {
                 for stage in ["write.0", "reconcile.0"] {
                     self.world.publish_bytes(stage, b"not a frame at all").await?;
@@ -209,6 +239,14 @@ impl Shop {
         }
         match fault {
             Fault::ForgedSignatures | Fault::UnknownEvents | Fault::PoisonedFrames => {}
+            Fault::SecretEnds | Fault::ReloadRefused => {
+                let text = self.programs.setup.text.clone();
+                self.programs.reconfigure(&text).await?;
+            }
+            Fault::ProviderSilent => {
+                let listener = TcpListener::bind(self.api).await?;
+                self.sustained.insert(fault, tokio::spawn(know_nothing(listener)));
+            }
             Fault::WrongAmount => self.capture("A-wrong", 500, "c2").await?,
             Fault::OrderMissing => self.create_order("A-late").await?,
             // The sweep has mended it. Those to come would meet what waits in the scenes to come.
@@ -306,6 +344,16 @@ where
                 drop(place);
             });
         }
+    }
+}
+
+/// An API that knows no payment, until aborted.
+pub async fn know_nothing(listener: TcpListener) {
+    const ANSWER: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let mut request = [0; 4096];
+        let _asked = stream.read(&mut request).await;
+        let _answered = stream.write_all(ANSWER).await;
     }
 }
 

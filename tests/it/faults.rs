@@ -95,6 +95,12 @@ impl Programs {
         Ok(())
     }
 
+    /// Writes another configuration and tells the gateway to read it.
+    pub async fn reconfigure(&self, text: &str) -> Result<()> {
+        std::fs::write(&self.file, text)?;
+        signal(self.pid("ingest")?, "HUP").await
+    }
+
     pub fn pid(&self, program: &str) -> Result<u32> {
         self.running.get(program).and_then(Child::id).context("does not run")
     }

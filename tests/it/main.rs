@@ -8,6 +8,7 @@ mod cluster;
 mod commands;
 mod conformance;
 mod faults;
+mod fetching;
 mod gateway;
 mod growth;
 mod prometheus;

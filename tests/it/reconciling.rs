@@ -15,7 +15,7 @@ async fn reconciler(name: &str) -> Result<(World, Running)> {
     Ok((World::new(config).await?, running))
 }
 
-async fn insert_order(world: &World, reference: &str, total: &str, currency: &str) -> Result<()> {
+pub async fn insert_order(world: &World, reference: &str, total: &str, currency: &str) -> Result<()> {
     sqlx::query("INSERT INTO orders (reference, total, currency) VALUES ($1, $2::numeric, $3)")
         .bind(reference)
         .bind(total)
@@ -36,7 +36,7 @@ async fn order(world: &World, reference: &str) -> Result<(String, String, String
     Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
 }
 
-async fn until_order(world: &World, reference: &str, status: &str, paid: &str, refunded: &str) -> Result<()> {
+pub async fn until_order(world: &World, reference: &str, status: &str, paid: &str, refunded: &str) -> Result<()> {
     eventually(&format!("{reference} {status}"), async || {
         let found = order(world, reference).await?;
         ensure!(found == (status.into(), paid.into(), refunded.into()), "{found:?}");

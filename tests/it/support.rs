@@ -87,7 +87,7 @@ impl World {
 
     /// Drops what the test made.
     pub async fn clean(self) -> Result<()> {
-        for queue in ["write.0", "reconcile.0", "dead"] {
+        for queue in ["write.0", "reconcile.0", "fetch.0", "dead"] {
             self.channel.queue_delete(self.queue(queue).as_str().into(), Default::default()).await?;
         }
         let keyspace = &self.config.cassandra.keyspace;

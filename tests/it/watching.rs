@@ -12,6 +12,7 @@ use it::{eventually, free_ports, send, services_mine, services_up};
 use serde_json::Value;
 use stack::{ScrapeTargets, Service, Stack};
 
+use crate::breaking::know_nothing;
 use crate::faults::{Programs, check};
 use crate::prometheus::ask;
 
@@ -130,9 +131,19 @@ async fn metrics_are_those_of_the_document_and_a_flood_makes_no_more() -> Result
     let _services = services_up().await;
     // Traces have a metric, too.
     let [collector] = free_ports()?;
-    let trace = format!("[trace]\nendpoint = \"http://{collector}\"\n");
-    let programs = Programs::start_with("metrics", &trace).await?;
+    // And providers that are asked.
+    let api = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let more = format!(
+        "[trace]\nendpoint = \"http://{collector}\"\n[sources.asked]\nprovider = \"mollie-classic\"\nregion = \"eu\"\n\
+         secrets = [{{ value = \"live_testsOnly\" }}]\napi_url = \"http://{}\"\n",
+        api.local_addr()?
+    );
+    let api = tokio::spawn(know_nothing(api));
+    let programs = Programs::start_with("metrics", &more).await?;
     let config = programs.config().clone();
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let asked = send(config.ingest.listen, "POST", "/webhooks/asked", &form, b"id=tr_1").await?;
+    ensure!(asked.status == 200, "{asked:?}");
     check(&programs.load(3).await??)?;
     let internal = config.ingest.internal_listen;
     let before = exposition(internal).await?;
@@ -180,5 +191,6 @@ async fn metrics_are_those_of_the_document_and_a_flood_makes_no_more() -> Result
     }
     let written = std::fs::read_to_string(METRICS_DOCUMENT).unwrap_or_default();
     ensure!(written == document, "docs/METRICS.md is not true; this is:\n{document}");
+    api.abort();
     programs.clean().await
 }

@@ -66,6 +66,7 @@ impl<'a> Sorted<'a> {
             Ok(Record::Event(event)) if event.region.is_empty() => self.dead.push((raw, "no region".to_owned())),
             Ok(Record::Event(event)) => self.events.push(Incoming { event, raw }),
             Ok(Record::Quarantined(body)) => self.quarantined.push(body),
+            Ok(Record::Claim(_)) => self.dead.push((raw, "a claim, not a payment event".to_owned())),
             Err(error) => self.dead.push((raw, error.to_string())),
         }
     }

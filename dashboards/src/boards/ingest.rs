@@ -28,6 +28,7 @@ pub fn board() -> Board {
             Row::graphs("Turned away", [turned_away(), publish_errors()]),
             Row::graphs("Publishing", [confirms(), frames(), in_flight()]),
             Row::graphs("Payment events", [items()]),
+            Row::graphs("Providers that are asked", [fetches(), fetch_seconds(), claims()]),
             Row::graphs("Configuration and proxies", [reloads(), unnamed()]),
         ],
     }
@@ -267,4 +268,47 @@ fn items() -> Panel {
     .color("no_change", Color::Blue)
     .color("quarantined", Color::Orange)
     .no_value("no webhooks")
+}
+
+const NOBODY_ASKED: &str = "no source has a provider that is asked";
+
+fn fetches() -> Panel {
+    Panel::stack(
+        "Questions to providers' APIs",
+        Unit::RequestsPerSecond,
+        "About webhooks that only name a payment. `unknown`: there is no such payment, and nothing happens. `unauthorized`: a \
+         token was not accepted. All others are asked again.",
+    )
+    .query("{{source}}, {{outcome}}", format!("{} > 0", rate("source, outcome", "tollgate_ingest_fetches_total", CHOSEN)))
+    .no_value("none")
+    .may_be_empty(NOBODY_ASKED)
+}
+
+fn fetch_seconds() -> Panel {
+    Panel::series(
+        "Time to confirm",
+        Unit::Seconds,
+        "An answer of the provider's API, and all of it: from the webhook until what happened is durable.",
+    )
+    .query("{{source}}, answer p99", quantile("0.99", "source", "tollgate_ingest_fetch_seconds", CHOSEN))
+    .query("{{source}}, in all p99", quantile("0.99", "source", "tollgate_ingest_claim_seconds", CHOSEN))
+    .logarithmic()
+    .no_value("none")
+    .may_be_empty(NOBODY_ASKED)
+}
+
+fn claims() -> Panel {
+    Panel::series(
+        "Left alone",
+        Unit::Count,
+        "1: the provider's API fails again and again, and is asked once in up to a minute. What is to be asked waits in its queue.",
+    )
+    .query("{{source}}", format!("max by (source) (tollgate_ingest_fetch_breaker_open{{{CHOSEN}}})"))
+    .query(
+        "{{source}}, put back a second",
+        format!("{} > 0", rate("source", "tollgate_ingest_claims_deferred_total", CHOSEN)),
+    )
+    .levels(Levels::Above(0.5, 0.9))
+    .no_value("none")
+    .may_be_empty(NOBODY_ASKED)
 }

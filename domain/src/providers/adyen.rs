@@ -22,6 +22,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "[accepted]",
     challenge: None,
+    fetch: None,
     headers,
     signed: "HMAC-SHA256 in base64 over eight fields of each item joined by colons (pspReference, originalReference, \
              merchantAccountCode, merchantReference, value, currency, eventCode, success), in the item's \

@@ -22,6 +22,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "[accepted]",
     challenge: None,
+    fetch: None,
     headers,
     signed: "HMAC-SHA256 in base64 over the raw body; the key is given in hexadecimal",
     sign: Some(sign),

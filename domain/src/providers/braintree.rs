@@ -26,6 +26,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: Some(Challenge { parameter: "bt_challenge", pattern: "^[0-9a-f]{20,32}$", answer: challenge }),
+    fetch: None,
     headers,
     signed: "HMAC-SHA1 in hexadecimal over bt_payload; bt_signature has `public key|signature` pairs joined by &; \
              the secret is `public key:private key`",

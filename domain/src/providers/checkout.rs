@@ -23,6 +23,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    fetch: None,
     headers,
     signed: "HMAC-SHA256 in hexadecimal over the raw body; the signature key is used as it stands",
     sign: Some(sign),

@@ -24,6 +24,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    fetch: None,
     headers,
     signed: "HMAC over the raw body, as the source's [generic] settings say; the secret is used as it stands",
     sign: Some(sign),

@@ -13,6 +13,7 @@ mod form;
 mod generic;
 mod json;
 mod mollie;
+mod mollie_classic;
 mod paypal;
 mod pointers;
 mod razorpay;
@@ -44,6 +45,7 @@ pub const ALL: &[&Provider] = &[
     &checkout::PROVIDER,
     &razorpay::PROVIDER,
     &mollie::PROVIDER,
+    &mollie_classic::PROVIDER,
     &paypal::PROVIDER,
     &braintree::PROVIDER,
     &generic::PROVIDER,
@@ -73,6 +75,17 @@ pub struct Challenge {
     pub answer: fn(&str, &[Secret], i64) -> Option<String>,
 }
 
+/// How what happened is asked of a provider whose webhooks only name a payment, unsigned.
+#[derive(Debug)]
+pub struct Fetch {
+    /// The address of its API, without a slash at the end.
+    pub api: &'static str,
+    /// The path and query of what the webhook names.
+    pub path: fn(&str) -> String,
+    /// Turns the API's answer into what it says, one item for each event in it, never none.
+    pub read: for<'a> fn(&'a [u8], &'a Source, i64) -> Vec<Item<'a>>,
+}
+
 /// What Tollgate knows of one payment provider.
 #[derive(Debug)]
 pub struct Provider {
@@ -95,6 +108,9 @@ pub struct Provider {
     pub answer: &'static str,
     /// Answers the GET by which some providers check an address.
     pub challenge: Option<Challenge>,
+    /// For providers that do not sign: `authenticate` looks only at the form, `normalise` gives [`Item::Claim`], and the secrets are
+    /// tokens of the provider's API, which is asked.
+    pub fetch: Option<Fetch>,
     /// The headers, beside the media type, that its requests carry; which they are may be configured.
     pub headers: fn(&Source) -> Vec<Header>,
     /// What is signed and how, in words.
@@ -103,6 +119,17 @@ pub struct Provider {
     pub sign: Option<Sign>,
     /// Bodies with gaps, one a line: a type and the body. See [`samples`].
     pub samples: &'static str,
+}
+
+impl Provider {
+    /// What a body says that is known to be the provider's: a signed request's, or the answer of its API.
+    #[must_use]
+    pub fn read<'a>(&self, delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {
+        match &self.fetch {
+            Some(fetch) => (fetch.read)(delivery.body, source, now_ms),
+            None => (self.normalise)(delivery, source, now_ms),
+        }
+    }
 }
 
 /// The media type of all providers but those that send a form.
@@ -173,6 +200,8 @@ pub enum Item<'a> {
     Event(Box<PaymentEvent<'a>>),
     /// A type that is known to carry no payment change.
     NoChange,
+    /// Something happened to what has this id at the provider, whoever says so: its API must be asked what.
+    Claim(&'a str),
     /// Verified, but not understood.
     Quarantine {
         /// What was not understood; free of payload.

@@ -22,6 +22,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    fetch: None,
     headers,
     signed: "HMAC-SHA256 in hexadecimal over the raw body; the signing secret is used as it stands",
     sign: Some(sign),
@@ -92,9 +93,9 @@ struct Embedded<'a> {
 /// The fields that Tollgate reads of a payment, refund, capture or chargeback.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entity<'a> {
+pub(super) struct Entity<'a> {
     #[serde(borrow)]
-    id: Cow<'a, str>,
+    pub id: Cow<'a, str>,
     #[serde(borrow, default)]
     status: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -102,7 +103,7 @@ struct Entity<'a> {
     #[serde(borrow, default)]
     amount: Option<Amount<'a>>,
     #[serde(borrow, default)]
-    amount_captured: Option<Amount<'a>>,
+    pub amount_captured: Option<Amount<'a>>,
     #[serde(borrow, default)]
     metadata: Metadata<'a>,
     #[serde(borrow)]
@@ -122,9 +123,9 @@ struct Entity<'a> {
 }
 
 #[derive(Deserialize)]
-struct Amount<'a> {
+pub(super) struct Amount<'a> {
     #[serde(borrow)]
-    value: Cow<'a, str>,
+    pub value: Cow<'a, str>,
     #[serde(borrow)]
     currency: Cow<'a, str>,
 }
@@ -136,7 +137,7 @@ fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Ve
 fn read<'a>(body: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<PaymentEvent<'a>>, Misunderstood> {
     let Envelope { resource, kind } = parse::<Envelope<'a>>(body)?;
     if !matches!(&*resource, "event" | "webhook-event") {
-        return read_bare(&resource, body, source, now_ms);
+        return read_bare(&resource, body, |entity, status| format!("{}:{status}", entity.id), source, now_ms);
     }
     let event_type = filled(kind).ok_or("missing event type")?;
     let Some(kind) = meaning(&event_type)? else { return Ok(None) };
@@ -147,10 +148,11 @@ fn read<'a>(body: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<Pa
     finish(Reading { kind, event_key: event.id, event_type, time_ms }, entity, source, now_ms).map(Some)
 }
 
-/// An entity without an envelope: its status is the event.
-fn read_bare<'a>(
+/// An entity without an envelope: its status is the event, whose key is `key` of both.
+pub(super) fn read_bare<'a>(
     resource: &str,
     body: &'a [u8],
+    key: fn(&Entity<'_>, &str) -> String,
     source: &'a Source,
     now_ms: i64,
 ) -> Result<Option<PaymentEvent<'a>>, Misunderstood> {
@@ -177,7 +179,7 @@ fn read_bare<'a>(
     let time_ms = time_ms(at.as_ref().map_or(&entity.created_at, |at| &at.0))?;
     let event_type = format!("{resource}.{status}");
     let Some(kind) = meaning(&event_type)? else { return Ok(None) };
-    let event_key = format!("{}:{status}", entity.id).into();
+    let event_key = key(&entity, status).into();
     finish(Reading { kind, event_key, event_type: event_type.into(), time_ms }, entity, source, now_ms).map(Some)
 }
 

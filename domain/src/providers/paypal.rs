@@ -28,6 +28,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    fetch: None,
     headers,
     signed: "SHA256withRSA in base64 over `{transmission id}|{transmission time}|{webhook_id}|{CRC-32 of the raw body, decimal}`; \
              the secret is the certificate under paypal-cert-url",

@@ -25,6 +25,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    fetch: None,
     headers,
     signed: "HMAC-SHA256 in base64 over the notification URL, exactly as registered at Square, and the raw body behind it",
     sign: Some(sign),

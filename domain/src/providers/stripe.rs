@@ -23,6 +23,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    fetch: None,
     headers,
     signed: "HMAC-SHA256 in hexadecimal over `{t}.{raw body}`; the secret is the key as it stands, whsec_ included",
     sign: Some(sign),

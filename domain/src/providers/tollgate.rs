@@ -29,6 +29,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "{\"received\":true}",
     challenge: None,
+    fetch: None,
     headers,
     signed: "HMAC-SHA256 (v1, whsec_ secrets) or Ed25519 (v1a, whpk_ keys) in base64 over \
              `{webhook-id}.{webhook-timestamp}.{raw body}`; behind whsec_ the key is in base64",

@@ -27,6 +27,8 @@ pub enum Key {
     Ed25519(Box<VerifyingKey>),
     /// SHA256withRSA; the key of a certificate only verifies.
     Rsa(Box<Certificate>),
+    /// What the provider's API is asked with. It signs and verifies nothing.
+    Token(String),
 }
 
 impl Key {
@@ -58,6 +60,22 @@ impl Key {
         (!key.is_weak()).then(|| Self::Ed25519(Box::new(key)))
     }
 
+    /// A token of an HTTP header; `None` if it is empty or cannot stand in one.
+    #[must_use]
+    pub fn token(text: &str) -> Option<Self> {
+        let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then(|| Self::Token(text.to_owned()))
+    }
+
+    /// The token, if it is one.
+    #[must_use]
+    pub fn as_token(&self) -> Option<&str> {
+        match self {
+            Self::Token(token) => Some(token),
+            _ => None,
+        }
+    }
+
     /// Signs the parts in order; empty for a key that can only verify.
     #[must_use]
     pub fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
@@ -65,7 +83,7 @@ impl Key {
             Self::HmacSha256(mac) => digest(mac, parts).to_vec(),
             Self::HmacSha512(mac) => digest(&**mac, parts).to_vec(),
             Self::HmacSha1 { mac, .. } => digest(mac, parts).to_vec(),
-            Self::Ed25519(_) | Self::Rsa(_) => Vec::new(),
+            Self::Ed25519(_) | Self::Rsa(_) | Self::Token(_) => Vec::new(),
         }
     }
 
@@ -78,6 +96,7 @@ impl Key {
             Self::HmacSha1 { mac, .. } => equals_any(&digest(mac, parts), candidates),
             Self::Ed25519(key) => accepts_ed25519(key, &parts.concat(), candidates),
             Self::Rsa(certificate) => certificate.accepts(parts, candidates),
+            Self::Token(_) => false,
         }
     }
 

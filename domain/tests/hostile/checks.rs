@@ -74,6 +74,24 @@ pub fn deliveries(input: &[u8]) {
     delivery(&Request::decode(input));
 }
 
+/// The input as an answer of an API that is asked, and as the form that asks for it.
+pub fn answers(input: &[u8]) {
+    let source = &CONFIGURED[0].source;
+    let (headers, now_ms) = (HeaderMap::new(), 1_795_514_400_000);
+    for provider in providers::ALL.iter().filter(|provider| provider.fetch.is_some()) {
+        let delivery = Delivery { headers: &headers, body: input };
+        let items = heap::bounded(input.len(), || provider.read(&delivery, source, now_ms));
+        assert!(!items.is_empty() && items.len() <= input.len() / 2 + 1);
+        for item in &items {
+            let Item::Event(event) = item else { continue };
+            believable(event, &event.provider, now_ms);
+        }
+        let asked = (provider.normalise)(&delivery, source, now_ms);
+        let let_in = (provider.authenticate)(&delivery, source, &[], now_ms / 1000).is_ok();
+        assert_eq!(let_in, matches!(asked[..], [Item::Claim(_)]));
+    }
+}
+
 /// The input as a form and as the XML in one (Braintree).
 pub fn forms_and_xml(input: &[u8]) {
     let which = CONFIGURED.iter().position(|configured| configured.provider.name == "braintree").unwrap();
@@ -128,7 +146,7 @@ fn meaning<'a>(configured: &'a Configured, delivery: &Delivery<'a>, now_ms: i64)
     for item in &items {
         match item {
             Item::Event(event) => believable(event, provider.name, now_ms),
-            Item::NoChange => {}
+            Item::NoChange | Item::Claim(_) => {}
             Item::Quarantine { reason, body: raw } => {
                 assert!(!reason.is_empty() && reason.len() < 200 && reason.is_ascii(), "{reason}");
                 assert!(body.as_ptr_range().contains(&raw.as_ptr()) || raw.is_empty());
@@ -185,6 +203,7 @@ pub fn frames(input: &[u8]) {
         let written = match &record {
             Record::Event(event) => Record::event(event),
             Record::Quarantined(body) => Record::quarantined(body),
+            Record::Claim(claim) => Record::claim(claim),
         };
         assert_eq!(Record::decode(&written), Ok(record));
     };

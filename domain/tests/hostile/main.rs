@@ -70,12 +70,14 @@ proptest! {
     #[test]
     fn recorded_requests_however_changed_are_refused_quarantined_or_believable(request in mutate::requests()) {
         checks::delivery(&request);
+        checks::answers(&request.body);
     }
 
     #[test]
     fn any_bytes_are_a_delivery(input in prop::collection::vec(any::<u8>(), 0..400)) {
         checks::deliveries(&input);
         checks::forms_and_xml(&input);
+        checks::answers(&input);
         checks::frames(&input);
         checks::facts(&input);
         checks::texts(&input);

@@ -13,6 +13,7 @@ pub fn read(configured: &ConfiguredSource, delivery: &Delivery<'_>, now_ms: i64)
 fn item(item: &Item<'_>) -> Value {
     let event = match item {
         Item::NoChange => return json!({ "meaning": "no_change" }),
+        Item::Claim(id) => return json!({ "meaning": "claim", "payment": id }),
         Item::Quarantine { reason, .. } => return json!({ "meaning": "quarantine", "reason": reason }),
         Item::Event(event) => event,
     };
@@ -36,7 +37,7 @@ fn item(item: &Item<'_>) -> Value {
 
 /// Whether an item changes a payment.
 pub fn is_change(item: &Value) -> bool {
-    !matches!(item["meaning"].as_str(), Some("no_change" | "quarantine"))
+    !matches!(item["meaning"].as_str(), Some("no_change" | "quarantine" | "claim"))
 }
 
 /// One line about an item.
@@ -44,6 +45,7 @@ pub fn line(item: &Value) -> String {
     let text = |name: &str| item[name].as_str().unwrap_or_default();
     match text("meaning") {
         "no_change" => "no change: a type that changes no payment; it is acknowledged and counted".to_owned(),
+        "claim" => format!("something happened to {}: the provider's API is asked what", text("payment")),
         "quarantine" => format!("quarantine: {}; the gateway keeps it there and answers 200", text("reason")),
         meaning => {
             let with = |what: &str, name: &str| match text(name) {

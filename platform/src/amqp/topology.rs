@@ -14,6 +14,8 @@ pub enum Stage {
     Write,
     /// From the writer to the reconciler.
     Reconcile,
+    /// From the gateway to itself: what providers are to be asked about. Declared only where a source needs it.
+    Fetch,
 }
 
 impl Stage {
@@ -23,6 +25,7 @@ impl Stage {
         match self {
             Self::Write => "write",
             Self::Reconcile => "reconcile",
+            Self::Fetch => "fetch",
         }
     }
 }
@@ -62,7 +65,7 @@ pub async fn declare(connection: &Connection, config: &RabbitMq, stage: Stage) -
     let queues = Queues::of(config);
     declare_queue(&channel, &queues.dead(), arguments(config, config.reconcile_queue_bytes_max, None)).await?;
     let bytes_max = match stage {
-        Stage::Write => config.write_queue_bytes_max,
+        Stage::Write | Stage::Fetch => config.write_queue_bytes_max,
         Stage::Reconcile => config.reconcile_queue_bytes_max,
     };
     for shard in 0..config.shards {

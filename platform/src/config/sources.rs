@@ -32,6 +32,9 @@ pub struct SourceConfig {
     pub notification_url: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub webhook_id: String,
+    /// The provider's usual one if empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub api_url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generic: Option<Box<Generic>>,
     #[serde(default = "rate_per_second")]
@@ -67,6 +70,8 @@ pub struct ConfiguredSource {
     pub secrets: Vec<domain::signature::Secret>,
     /// What each of the secrets is called, in their order.
     pub labels: Vec<String>,
+    /// Where the provider's API is, without a slash at the end; empty where it is not asked.
+    pub api_url: String,
     /// Requests a second.
     pub rate_per_second: u32,
     /// Requests at once.
@@ -86,6 +91,11 @@ impl SourceConfig {
         }
         if let Some(region) = self.account_regions.values().chain([&self.region]).find(|r| !regions.contains(r)) {
             return fail(format!("region {region:?} is not in regions"));
+        }
+        let asks = providers::find(&self.provider).is_some_and(|provider| provider.fetch.is_some());
+        let is_url = ["https://", "http://"].iter().any(|scheme| self.api_url.starts_with(scheme));
+        if !(self.api_url.is_empty() || asks && is_url) {
+            return fail("api_url is an address like https://api.example.com, of a provider whose API is asked".into());
         }
         if !(0..=86_400).contains(&self.tolerance_seconds) {
             return fail("tolerance_seconds must be from 0 to 86400".into());
@@ -154,7 +164,9 @@ impl SourceConfig {
             return Err(fail(format!("{} secrets, more than {SECRETS_MAX}", secrets.len())));
         }
         let (rate_per_second, burst) = (self.rate_per_second, self.burst);
-        Ok(ConfiguredSource { provider, source, secrets, labels, rate_per_second, burst })
+        let usual = provider.fetch.as_ref().map_or("", |fetch| fetch.api);
+        let api_url = if self.api_url.is_empty() { usual } else { self.api_url.trim_end_matches('/') }.to_owned();
+        Ok(ConfiguredSource { provider, source, secrets, labels, api_url, rate_per_second, burst })
     }
 }
 

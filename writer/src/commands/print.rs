@@ -33,6 +33,9 @@ pub fn record(bytes: &[u8]) -> Value {
         }),
         (_, Ok(Record::Event(event))) => json!({ "event": of_event(&event) }),
         (_, Ok(Record::Quarantined(body))) => json!({ "quarantined": of_quarantined(&body) }),
+        (_, Ok(Record::Claim(claim))) => json!({ "claim": {
+            "source": claim.source, "id": claim.id, "received_at": time(claim.received_at_ms), "tries": claim.tries,
+        } }),
         (_, Err(error)) => json!({ "unreadable": error.to_string(), "hex": to_hex(bytes) }),
     }
 }

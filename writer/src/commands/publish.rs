@@ -64,6 +64,7 @@ impl Publisher {
         let cell = match stage {
             Stage::Write => &self.write,
             Stage::Reconcile => &self.reconcile,
+            Stage::Fetch => return Err(Error::from("what was set aside is never a claim")),
         };
         cell.get_or_try_init(async || {
             let readiness = Readiness::of(&["rabbitmq"]);

@@ -28,6 +28,10 @@ impl Redrive<'_> {
             return Ok(Done::Left("it was dropped meanwhile".to_owned()));
         };
         let record = &bytes.bytes;
+        if let Ok(Record::Claim(claim)) = Record::decode(record) {
+            let again = format!("post id={} to the gateway's /webhooks/{} instead", claim.id, claim.source);
+            return Ok(Done::Left(format!("it is a claim, which only a gateway can settle: {again}")));
+        }
         let queue = self.publisher.queue_or(stage, row.get("queue"), || self.queue_now(stage, record));
         let text = format!("into {queue}, attempt {}", row.attempts().saturating_add(1));
         if !self.dry_run {

@@ -76,7 +76,7 @@ impl Retry<'_> {
         let headers = quarantine::restore(&headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect());
         let mut meaning = Meaning { events: Vec::new(), text: String::new(), left: Vec::new() };
         let mut texts = Vec::new();
-        for item in (provider.normalise)(&Delivery { headers: &headers, body: &body }, &source, row.at_ms) {
+        for item in provider.read(&Delivery { headers: &headers, body: &body }, &source, row.at_ms) {
             match item {
                 Item::Event(event) => {
                     texts.push(summary(&event));
@@ -84,6 +84,7 @@ impl Retry<'_> {
                     meaning.events.push((queue, Record::event(&event)));
                 }
                 Item::NoChange => texts.push("no payment change".to_owned()),
+                Item::Claim(_) => meaning.left.push("it only names a payment: the provider must be asked".to_owned()),
                 Item::Quarantine { reason, .. } => meaning.left.push(reason.into_owned()),
             }
         }

@@ -1,0 +1,258 @@
+//! Webhooks that only name a payment: durable at once, confirmed by the provider's API, applied as what that says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use it::{Running, eventually, own_config, send, services_up};
+use platform::config::Config;
+use serde_json::{Value, json};
+
+use crate::reconciling::{insert_order, until_order};
+use crate::support::{World, ready};
+
+const KEY: &str = "live_testsOnly0123456789";
+
+/// Answers "Get payment" as Mollie's API does.
+#[derive(Clone, Default)]
+struct Mollie(Arc<Mutex<Books>>);
+
+#[derive(Default)]
+struct Books {
+    payments: BTreeMap<String, Value>,
+    refunds: BTreeMap<String, Vec<Value>>,
+    keys: BTreeSet<String>,
+    /// Instead of an answer.
+    trouble: Option<StatusCode>,
+    /// How long an answer takes.
+    slow: Duration,
+    asked: u64,
+    now: u64,
+    most_at_once: u64,
+}
+
+impl Mollie {
+    /// Serves on loopback; the address of its API.
+    async fn start(&self) -> Result<String> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let app = Router::new().route("/v2/payments/{id}", get(payment)).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Ok(format!("http://{address}"))
+    }
+
+    fn books<T>(&self, change: impl FnOnce(&mut Books) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn put(&self, id: &str, order: &str, status: &str) {
+        let now = jiff::Timestamp::now().to_string();
+        let payment = json!({"resource": "payment", "id": id, "status": status, "createdAt": now, "paidAt": now,
+            "amount": {"value": "10.00", "currency": "EUR"}, "metadata": {"order_id": order}});
+        self.books(|books| books.payments.insert(id.to_owned(), payment));
+    }
+
+    fn refund(&self, payment: &str, id: &str, amount: &str, status: &str) {
+        let refund = json!({"resource": "refund", "id": id, "paymentId": payment, "status": status,
+            "createdAt": jiff::Timestamp::now().to_string(), "amount": {"value": amount, "currency": "EUR"}});
+        self.books(|books| books.refunds.insert(payment.to_owned(), vec![refund]));
+    }
+}
+
+/// A question until it is answered, or whoever asked went away.
+struct UnderWay<'a>(&'a Mollie);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.books(|books| books.now -= 1);
+    }
+}
+
+async fn payment(
+    State(mollie): State<Mollie>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let (slow, trouble) = mollie.books(|books| {
+        books.asked += 1;
+        books.now += 1;
+        books.most_at_once = books.most_at_once.max(books.now);
+        (books.slow, books.trouble)
+    });
+    let _under_way = UnderWay(&mollie);
+    tokio::time::sleep(slow).await;
+    let answer = |status: StatusCode, body: Value| (status, body.to_string()).into_response();
+    let problem = |status: StatusCode| answer(status, json!({"status": status.as_u16()}));
+    let bearer = headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    mollie.books(|books| {
+        if let Some(status) = trouble {
+            return problem(status);
+        }
+        if !bearer.is_some_and(|key| books.keys.contains(key)) {
+            return problem(StatusCode::UNAUTHORIZED);
+        }
+        let Some(mut found) = books.payments.get(&id).cloned() else { return problem(StatusCode::NOT_FOUND) };
+        if query.is_some_and(|query| query.contains("refunds")) {
+            found["_embedded"] = json!({"refunds": books.refunds.get(&id)});
+        }
+        answer(StatusCode::OK, found)
+    })
+}
+
+/// All three programs with a source that asks `mollie`; it has the test's name, as metrics are of the whole process.
+struct Shop {
+    source: String,
+    mollie: Mollie,
+    world: World,
+    gateway: Running,
+    _others: [Running; 2],
+}
+
+fn keys(keys: &[&str]) -> String {
+    keys.iter().map(|key| format!("{{ value = \"{key}\" }}")).collect::<Vec<_>>().join(", ")
+}
+
+async fn shop(name: &str, secrets: &[&str]) -> Result<Shop> {
+    let mollie = Mollie::default();
+    mollie.books(|books| books.keys.insert(KEY.to_owned()));
+    let api = mollie.start().await?;
+    let extra = format!(
+        "[ingest]\nfetches_in_flight_max = 4\nfetch_timeout_ms = 1000\n[sources.{name}]\nprovider = \"mollie-classic\"\n\
+         region = \"eu\"\nsecrets = [{}]\napi_url = \"{api}\"",
+        keys(secrets)
+    );
+    let config = own_config(name, &extra)?;
+    let others = [Running::writer(config.clone()), Running::reconciler(config.clone())];
+    ready(config.writer.internal_listen).await?;
+    ready(config.reconciler.internal_listen).await?;
+    let gateway = Running::ingest(config.clone());
+    ready(config.ingest.internal_listen).await?;
+    Ok(Shop { source: name.to_owned(), mollie, world: World::new(config).await?, gateway, _others: others })
+}
+
+impl Shop {
+    fn config(&self) -> &Config {
+        &self.world.config
+    }
+
+    /// The status that the gateway answers a webhook with.
+    async fn webhook(&self, body: &str) -> Result<u16> {
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let answer =
+            send(self.config().ingest.listen, "POST", &format!("/webhooks/{}", self.source), &form, body.as_bytes())
+                .await?;
+        Ok(answer.status)
+    }
+
+    /// 200, however the gateway was just started.
+    async fn accepted(&self, body: &str) -> Result<()> {
+        eventually("accepted", async || {
+            let status = self.webhook(body).await?;
+            ensure!(status == 200, "{status}");
+            Ok(())
+        })
+        .await
+    }
+
+    async fn fetches(&self, outcome: &str) -> Result<f64> {
+        let text = send(self.config().ingest.internal_listen, "GET", "/metrics", &[], b"").await?.body;
+        let source = &self.source;
+        let series = format!("tollgate_ingest_fetches_total{{source=\"{source}\",outcome=\"{outcome}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(series.as_str()));
+        Ok(line.context("no such series")?.parse()?)
+    }
+
+    async fn asked_in_vain(&self, outcome: &str, least: f64) -> Result<()> {
+        eventually(outcome, async || {
+            let fetches = self.fetches(outcome).await?;
+            ensure!(fetches >= least, "{fetches} {outcome}");
+            Ok(())
+        })
+        .await
+    }
+
+    async fn clean(self) -> Result<()> {
+        self.gateway.stop().await?;
+        self.world.clean().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_webhook_names_is_asked_and_what_the_provider_says_is_applied() -> Result<()> {
+    let _services = services_up().await;
+    let shop = shop("fetched", &["live_retired", KEY]).await?;
+    insert_order(&shop.world, "A-1", "10", "EUR").await?;
+    shop.mollie.put("tr_1", "A-1", "open");
+    shop.accepted("id=tr_1").await?;
+    shop.mollie.put("tr_1", "A-1", "paid");
+    for _ in 0..3 {
+        ensure!(shop.webhook("id=tr_1").await? == 200);
+    }
+    until_order(&shop.world, "A-1", "paid", "10", "0").await?;
+    shop.mollie.refund("tr_1", "re_1", "4.00", "refunded");
+    ensure!(shop.webhook("id=tr_1").await? == 200);
+    until_order(&shop.world, "A-1", "partially_refunded", "10", "4").await?;
+
+    // Nobody learns which payments there are, and what nobody confirms is kept nowhere.
+    ensure!(shop.webhook("id=tr_unknown").await? == 200);
+    shop.asked_in_vain("unknown", 1.0).await?;
+    for malformed in ["id=", "id=tr_1&x=1", "id=../../admin", "{}"] {
+        ensure!(shop.webhook(malformed).await? == 400, "{malformed}");
+    }
+    let stored: Vec<(String,)> = shop.world.rows("SELECT provider_event_id FROM {ks}.payment_events").await?;
+    let stored: BTreeSet<&str> = stored.iter().map(|(id,)| id.as_str()).collect();
+    ensure!(stored.is_superset(&["tr_1:paid", "re_1:refunded"].into()), "{stored:?}");
+    ensure!(stored.is_subset(&["tr_1:open", "tr_1:paid", "re_1:refunded"].into()), "{stored:?}");
+    // The key that is refused is tried first each time, and the other one is known to work.
+    ensure!(shop.fetches("unauthorized").await? >= shop.fetches("confirmed").await?);
+    let metrics = send(shop.config().ingest.internal_listen, "GET", "/metrics", &[], b"").await?.body;
+    ensure!(
+        !metrics.contains(KEY)
+            && metrics.contains("tollgate_ingest_secret_verified_total{source=\"fetched\",secret=\"1\"")
+    );
+    shop.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_outlive_a_provider_that_is_away_and_the_gateway_itself() -> Result<()> {
+    const PAYMENTS: usize = 30;
+    let _services = services_up().await;
+    let mut shop = shop("away", &[KEY]).await?;
+    shop.mollie.books(|books| books.trouble = Some(StatusCode::SERVICE_UNAVAILABLE));
+    for at in 0..PAYMENTS {
+        let (payment, order) = (format!("tr_{at}"), format!("A-{at}"));
+        insert_order(&shop.world, &order, "10", "EUR").await?;
+        shop.mollie.put(&payment, &order, "paid");
+        shop.accepted(&format!("id={payment}")).await?;
+    }
+    shop.asked_in_vain("failed", 5.0).await?;
+    // Left alone: five failures, those under way then, and one question after each pause.
+    let asked = shop.mollie.books(|books| books.asked);
+    ensure!(asked < 5 + 4 + 10, "asked {asked} times in vain");
+
+    // Another gateway finds the claims where this one leaves them.
+    let config = shop.config().clone();
+    shop.gateway.stop().await?;
+    shop.mollie.books(|books| books.slow = Duration::from_secs(3));
+    shop.gateway = Running::ingest(config.clone());
+    ready(config.ingest.internal_listen).await?;
+    shop.asked_in_vain("timed_out", 1.0).await?;
+
+    shop.mollie.books(|books| {
+        books.trouble = None;
+        books.slow = Duration::from_millis(50);
+    });
+    for at in 0..PAYMENTS {
+        until_order(&shop.world, &format!("A-{at}"), "paid", "10", "0").await?;
+    }
+    let most = shop.mollie.books(|books| books.most_at_once);
+    ensure!(most <= 4, "{most} questions at once");
+    shop.clean().await
+}
