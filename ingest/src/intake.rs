@@ -13,7 +13,6 @@ use domain::frame::{Record, traced};
 use domain::providers::{Challenge, Delivery, Item};
 use domain::quarantine::{self, Quarantined};
 use futures_util::FutureExt;
-use futures_util::future::try_join_all;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
@@ -278,7 +277,11 @@ impl Gateway {
         let mut trace = self.traces.begin(&endpoint.source, headers, started, wall_us(received_at_us));
         let context = trace.as_ref().map(|trace| trace.context);
         let mut counts = Counts::default();
-        let mut publishes = Vec::with_capacity(1);
+        let mut records = Vec::with_capacity(1);
+        let publisher = match &provider.fetch {
+            Some(_) => self.claims.as_ref().ok_or(Outcome::Unavailable)?,
+            None => &self.publisher,
+        };
         for item in (provider.normalise)(&delivery, source, received_at_ms) {
             let (shard, record) = match item {
                 Item::NoChange => {
@@ -293,10 +296,8 @@ impl Gateway {
                         tries: 0,
                         due_at_ms: received_at_ms,
                     };
-                    let claims = self.claims.as_ref().ok_or(Outcome::Unavailable)?;
                     counts.claimed += 1;
-                    publishes.push(claims.publish(shard_of_claim(&claim, self.shards), Record::claim(&claim)));
-                    continue;
+                    (shard_of_claim(&claim, self.shards), Record::claim(&claim))
                 }
                 Item::Event(event) => {
                     counts.accepted += 1;
@@ -322,10 +323,10 @@ impl Gateway {
                 Some(context) => traced(&record, context),
                 None => record,
             };
-            publishes.push(self.publisher.publish(shard, record));
+            records.push((shard, record));
         }
         let publishing = context.map(|_| SystemTime::now());
-        let published = self.publish_all(publishes).await;
+        let published = publisher.publish_all(records).await;
         if let (Some(trace), Some(since)) = (&mut trace, publishing) {
             trace.published(since, published.err().map(PublishError::as_str));
             tracing::info!(trace_id = %trace.context, source = source.name, durable = published.is_ok(), "traced");
@@ -336,20 +337,6 @@ impl Gateway {
         endpoint.metrics.claimed.increment(counts.claimed);
         endpoint.metrics.quarantined.increment(counts.quarantined);
         Ok(())
-    }
-
-    /// All records of a request, or none: what was published of a refused request comes again and is the same row.
-    async fn publish_all(
-        &self,
-        mut publishes: Vec<impl Future<Output = Result<(), PublishError>>>,
-    ) -> Result<(), PublishError> {
-        match publishes.len() {
-            1 => match publishes.pop() {
-                Some(publish) => publish.await,
-                None => Ok(()),
-            },
-            _ => try_join_all(publishes).await.map(|_| ()),
-        }
     }
 }
 

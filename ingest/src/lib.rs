@@ -10,7 +10,8 @@ mod endpoint;
 mod intake;
 mod metrics;
 mod openapi;
-mod publisher;
+#[doc(hidden)] // Open to the simulation only.
+pub mod publisher;
 mod reload;
 mod traces;
 

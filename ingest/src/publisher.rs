@@ -7,26 +7,30 @@ use std::time::Instant;
 use bytes::Bytes;
 use domain::frame;
 use futures_util::StreamExt;
+use futures_util::future::{try_join, try_join_all};
 use futures_util::stream::FuturesUnordered;
-use platform::amqp::{Link, PublishError, Queues, Stage, publish_frame};
+use platform::amqp::{Link, Outlet, PublishError, Queues, Stage, publish_frame};
 use platform::clock::now_ms;
 use platform::config::RabbitMq;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 
 use crate::metrics::PublishMetrics;
 
 type Outcome = Result<(), PublishError>;
 
 /// Publishes records to the shards' queues of a stage.
-pub struct Publisher {
-    shards: Vec<Arc<Shard>>,
-    link: Link,
+pub struct Publisher<O = Link> {
+    shards: Vec<Arc<Shard<O>>>,
+    outlet: O,
+    /// A task a shard; they end with the publisher.
+    _tasks: JoinSet<()>,
 }
 
-struct Shard {
+struct Shard<O> {
     queue: String,
     config: RabbitMq,
-    link: Link,
+    outlet: O,
     metrics: PublishMetrics,
     pending: Mutex<Pending>,
     wake: Notify,
@@ -40,33 +44,45 @@ struct Pending {
     in_flight: usize,
 }
 
-impl Publisher {
+impl<O: Outlet + Clone> Publisher<O> {
     /// Starts one task a shard.
-    pub fn new(config: &RabbitMq, stage: Stage, link: &Link) -> Self {
+    pub fn new(config: &RabbitMq, stage: Stage, outlet: &O) -> Self {
         let queues = Queues::of(config);
         let metrics = PublishMetrics::new();
+        let mut tasks = JoinSet::new();
         let shards = (0..config.shards).map(|shard| {
             let shard = Arc::new(Shard {
                 queue: queues.name(stage, shard),
                 config: config.clone(),
-                link: link.clone(),
+                outlet: outlet.clone(),
                 metrics: metrics.clone(),
                 pending: Mutex::default(),
                 wake: Notify::new(),
             });
-            tokio::spawn(Arc::clone(&shard).run());
+            tasks.spawn(Arc::clone(&shard).run());
             shard
         });
-        Self { shards: shards.collect(), link: link.clone() }
+        Self { shards: shards.collect(), outlet: outlet.clone(), _tasks: tasks }
     }
 
     /// Whether publishing can succeed right now: what cannot is refused before it costs anything.
     pub fn check(&self) -> Outcome {
-        self.link.channel().map(|_| ())
+        self.outlet.check()
     }
 
-    /// Publishes a record; returns when it is durable.
-    pub async fn publish(&self, shard: u16, record: Bytes) -> Outcome {
+    /// Publishes all records of a request to their shards, or none: what was published of a refused request comes
+    /// again and is the same row. Returns when all are durable.
+    pub async fn publish_all(&self, mut records: Vec<(u16, Bytes)>) -> Outcome {
+        let Some((shard, record)) = records.pop() else { return Ok(()) };
+        let last = self.publish(shard, record);
+        if records.is_empty() {
+            return last.await;
+        }
+        let others = try_join_all(records.into_iter().map(|(shard, record)| self.publish(shard, record)));
+        try_join(others, last).await.map(|_| ())
+    }
+
+    async fn publish(&self, shard: u16, record: Bytes) -> Outcome {
         let (done, outcome) = oneshot::channel();
         match self.shards.get(usize::from(shard)) {
             Some(shard) => shard.submit(record, done),
@@ -76,7 +92,7 @@ impl Publisher {
     }
 }
 
-impl Shard {
+impl<O: Outlet> Shard<O> {
     fn submit(&self, record: Bytes, done: oneshot::Sender<Outcome>) {
         let mut pending = self.lock();
         pending.bytes += record.len();
@@ -106,8 +122,9 @@ impl Shard {
         let mut in_flight = FuturesUnordered::new();
         loop {
             tokio::select! {
-                () = self.wake.notified() => {}
+                biased;
                 Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
+                () = self.wake.notified() => {}
             }
             while let Some(records) = self.take_frame() {
                 in_flight.push(self.publish(records));
@@ -143,7 +160,7 @@ impl Shard {
         let mut frame = frame::begin(now_ms(), frame::HEADER_BYTES + bytes);
         records.iter().for_each(|(record, _)| frame.extend_from_slice(record));
         let started = Instant::now();
-        let outcome = publish_frame(&self.link, &self.config, &self.queue, &frame).await;
+        let outcome = publish_frame(&self.outlet, &self.config, &self.queue, &frame).await;
         match outcome {
             Ok(()) => {
                 self.metrics.confirm_seconds.record(started.elapsed());

@@ -1,11 +1,14 @@
 //! Dead letters: records that a program cannot process, each alone, kept as they were until a person has looked.
 
+use std::sync::Arc;
+
 use domain::frame::Record;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use metrics::{Counter, counter, describe_counter};
 use scylla::SerializeRow;
 use scylla::client::session::Session;
+use scylla::errors::ExecutionError;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlTimestamp, MaybeUnset};
 use tokio::sync::Semaphore;
@@ -21,23 +24,44 @@ use crate::retry::{Backoff, Stopped};
 /// Records written at once.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// The table `dead_letters`, as one stage writes it.
-pub struct DeadLetters {
-    insert: PreparedStatement,
+/// Writes dead letters of one stage.
+pub struct DeadLetters<T = Table> {
+    table: T,
     stage: Stage,
     stored: Counter,
 }
 
+/// Where dead letters are written: [`Table`], or its model in the simulation.
+pub trait Inserts: Send + Sync + 'static {
+    /// Writes a row.
+    fn insert(&self, row: &DeadRow<'_>) -> impl Future<Output = Result<(), ExecutionError>> + Send;
+}
+
+/// The table `dead_letters` in Cassandra.
+pub struct Table {
+    session: Arc<Session>,
+    insert: PreparedStatement,
+}
+
+impl Inserts for Table {
+    async fn insert(&self, row: &DeadRow<'_>) -> Result<(), ExecutionError> {
+        self.session.execute_unpaged(&self.insert, row).await.map(|_| ())
+    }
+}
+
+/// A row of the table.
 #[derive(SerializeRow)]
 #[scylla(flavor = "enforce_order", skip_name_checks)]
-struct DeadRow<'a> {
+pub struct DeadRow<'a> {
     stage: &'a str,
     bucket: i32,
-    id: Uuid,
+    /// A function of the record.
+    pub id: Uuid,
     queue: &'a str,
     reason: &'a str,
     failed_at: CqlTimestamp,
-    record: &'a [u8],
+    /// The record as it was, or the frame that is none.
+    pub record: &'a [u8],
     source: MaybeUnset<&'a str>,
     region: MaybeUnset<&'a str>,
     program_version: &'static str,
@@ -58,12 +82,20 @@ impl DeadLetters {
     ///
     /// # Errors
     /// What Cassandra says.
-    pub async fn new(session: &Session, config: &Cassandra, stage: Stage) -> Result<Self, CassandraError> {
+    pub async fn new(session: &Arc<Session>, config: &Cassandra, stage: Stage) -> Result<Self, CassandraError> {
         let insert = "INSERT INTO {keyspace}.dead_letters (stage, bucket, id, queue, reason, failed_at, record, \
                       source, region, program_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let insert = prepare(session, config, insert).await?;
+        Ok(Self::of(Table { session: Arc::clone(session), insert }, stage))
+    }
+}
+
+impl<T: Inserts> DeadLetters<T> {
+    /// Writes those of a stage to a table.
+    pub fn of(table: T, stage: Stage) -> Self {
         describe_counter!("tollgate_dead_letters_total", "Records stored in the dead_letters table, by stage.");
         let stored = counter!("tollgate_dead_letters_total", "stage" => stage.as_str());
-        Ok(Self { insert: prepare(session, config, insert).await?, stage, stored })
+        Self { table, stage, stored }
     }
 
     /// Stores records with their reasons, many at once: others wait behind them.
@@ -72,7 +104,6 @@ impl DeadLetters {
     /// [`Stopped`] once `give_up` is cancelled.
     pub async fn store_all(
         &self,
-        session: &Session,
         queue: &str,
         records: &[(&[u8], String)],
         give_up: &CancellationToken,
@@ -80,7 +111,7 @@ impl DeadLetters {
         let places = Semaphore::new(IN_FLIGHT_MAX);
         let mut writes = FuturesUnordered::new();
         for (record, reason) in records {
-            writes.push(self.store(session, queue, record, reason, &places, give_up));
+            writes.push(self.store(queue, record, reason, &places, give_up));
         }
         while let Some(written) = writes.next().await {
             written?;
@@ -95,7 +126,6 @@ impl DeadLetters {
     /// [`Stopped`] once `give_up` is cancelled.
     async fn store(
         &self,
-        session: &Session,
         queue: &str,
         record: &[u8],
         reason: &str,
@@ -122,7 +152,7 @@ impl DeadLetters {
             program_version: env!("CARGO_PKG_VERSION"),
         };
         let mut backoff = Backoff::for_services();
-        while let Err(error) = session.execute_unpaged(&self.insert, &row).await {
+        while let Err(error) = self.table.insert(&row).await {
             tracing::error!(%error, "cannot store a dead letter; trying again");
             backoff.pause(give_up).await?;
         }

@@ -1,5 +1,7 @@
 //! Waiting between tries: doubled each time up to a bound, spread so that programs do not knock all at once.
 
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -55,15 +57,27 @@ impl Backoff {
         let pause = self.next / 2 + self.next.mul_f64(spread() / 2.0);
         self.next = (self.next * 2).min(self.max);
         tokio::select! {
+            biased;
             () = stop.cancelled() => Err(Stopped),
             () = tokio::time::sleep(pause) => Ok(()),
         }
     }
 }
 
+thread_local! {
+    /// Where [`spread`] is: random, unless [`replay`] has set it.
+    static SPREAD: Cell<u64> = Cell::new(RandomState::new().hash_one(0_u8));
+}
+
+/// Makes the pauses of this thread a function of `seed`, so that a simulation replays exactly.
+pub fn replay(seed: u64) {
+    SPREAD.set(seed);
+}
+
 /// A number from 0 to 1 that differs between programs and calls.
 fn spread() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    let hash = RandomState::new().hash_one(0_u8);
-    f64::from(u16::try_from(hash & 0xFFFF).unwrap_or(0)) / 65536.0
+    // A linear congruential step; its high bits are the good ones.
+    let next = SPREAD.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    SPREAD.set(next);
+    f64::from(u16::try_from(next >> 48).unwrap_or(0)) / 65536.0
 }

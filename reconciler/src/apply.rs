@@ -31,6 +31,22 @@ pub struct Applied {
     pub merged: Vec<bool>,
 }
 
+impl Applied {
+    /// What a plan did, which was written.
+    pub fn of(plan: Plan<'_, '_>, parked: u64, transitions: usize) -> Self {
+        let changed = plan.payments.into_iter().map(|(row, _)| row);
+        Self {
+            payments: changed.chain(plan.unchanged).collect(),
+            news: plan.news,
+            mended: plan.mended,
+            parked,
+            transitions,
+            orders: plan.orders.into_iter().map(|change| (change.reference, change.from_status, change.word)).collect(),
+            merged: plan.merged,
+        }
+    }
+}
+
 /// Why a transaction was not committed.
 #[derive(Debug)]
 pub enum ApplyError {
@@ -147,16 +163,7 @@ impl Books {
         breaks::write(tx, &plan.breaks, &breaks::of_orders(), &examined).await?;
         breaks::write(tx, &plan.conflicts, &[], &[]).await?;
         let parked = sql::park(tx, &plan.parked).await?;
-        let changed = plan.payments.into_iter().map(|(row, _)| row);
-        Ok(Applied {
-            payments: changed.chain(plan.unchanged).collect(),
-            news: plan.news,
-            mended: plan.mended,
-            parked,
-            transitions,
-            orders: plan.orders.into_iter().map(|change| (change.reference, change.from_status, change.word)).collect(),
-            merged: plan.merged,
-        })
+        Ok(Applied::of(plan, parked, transitions))
     }
 
     async fn write_orders(

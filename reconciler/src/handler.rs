@@ -6,25 +6,20 @@ use std::time::Instant;
 use domain::frame::{Frame, Record, context};
 use platform::amqp::{Batch, Handler};
 use platform::clock::{now_ms, seconds_between};
-use platform::dead_letters::DeadLetters;
 use platform::retry::{Backoff, Stopped};
 use platform::trace::{KeyValue, Span, SpanKind, Tracer, wall, wall_us};
-use scylla::client::session::Session;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{Applied, ApplyError, Books};
+use crate::apply::{Applied, ApplyError};
 use crate::metrics::Metrics;
 use crate::plan::Arrived;
-use crate::project::Projection;
+use crate::stores::{Services, Stores};
 
 /// What the reconciler does with its frames.
 #[derive(Clone)]
-pub struct ReconcileHandler {
-    pub books: Books,
-    pub session: Arc<Session>,
-    pub dead_letters: Arc<DeadLetters>,
-    pub projection: Option<Arc<Projection>>,
+pub struct ReconcileHandler<S = Services> {
+    pub stores: S,
     pub metrics: Arc<Metrics>,
     /// Told when events were parked: their order may have come meanwhile.
     pub parked: Arc<Notify>,
@@ -32,7 +27,7 @@ pub struct ReconcileHandler {
     pub give_up: CancellationToken,
 }
 
-impl Handler for ReconcileHandler {
+impl<S: Stores> Handler for ReconcileHandler<S> {
     async fn settle(&self, batch: Batch) -> Result<(), Stopped> {
         let mut events = Vec::new();
         let mut dead = Vec::new();
@@ -61,7 +56,7 @@ impl Handler for ReconcileHandler {
                 Err(error) => dead.push((bytes.as_slice(), format!("not a frame: {error}"))),
             }
         }
-        self.dead_letters.store_all(&self.session, &batch.queue, &dead, &self.give_up).await?;
+        self.stores.dead_letter(&batch.queue, &dead, &self.give_up).await?;
         self.apply_all(&batch.queue, &events).await?;
         if !events.is_empty() {
             let now_ms = now_ms();
@@ -74,7 +69,7 @@ impl Handler for ReconcileHandler {
     }
 }
 
-impl ReconcileHandler {
+impl<S: Stores> ReconcileHandler<S> {
     /// Applies events in as few transactions as conflicts and refused values allow; returns what each did. `origin`
     /// is the queue, or the command, that the events come from.
     pub async fn apply_all(&self, origin: &str, events: &[Arrived<'_>]) -> Result<Vec<Applied>, Stopped> {
@@ -86,7 +81,7 @@ impl ReconcileHandler {
                 continue;
             }
             let started = Instant::now();
-            match self.books.apply(events).await {
+            match self.stores.apply(events).await {
                 Ok(applied) => {
                     self.metrics.transaction_seconds.record(started.elapsed());
                     self.metrics.transaction_size.record(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
@@ -99,11 +94,11 @@ impl ReconcileHandler {
                     backoff.pause(&self.give_up).await?;
                 }
                 Err(ApplyError::Refused(error)) if events.len() == 1 => {
-                    match self.books.apply_refused(&events[0]).await {
+                    match self.stores.apply_refused(&events[0]).await {
                         Ok(applied) => done.push(self.finish(events, started, applied).await?),
                         Err(ApplyError::Refused(_)) => {
                             let dead = [(events[0].raw, error.to_string())];
-                            self.dead_letters.store_all(&self.session, origin, &dead, &self.give_up).await?;
+                            self.stores.dead_letter(origin, &dead, &self.give_up).await?;
                         }
                         Err(_) => {
                             waiting.push(events);
@@ -133,18 +128,18 @@ impl ReconcileHandler {
         if applied.parked > 0 {
             self.parked.notify_one();
         }
-        if let Some(projection) = &self.projection {
-            projection.write(&self.session, &applied.payments, &self.give_up).await?;
+        let viewed = self.stores.write_view(&applied.payments, &self.give_up).await?;
+        if viewed {
             self.metrics.projection_seconds.record(committed.elapsed());
         }
         if self.tracer.is_on() {
-            self.trace(events, &applied, started, committed);
+            self.trace(events, &applied, viewed, started, committed);
         }
         Ok(applied)
     }
 
     /// Records the stages of those events that are traced.
-    fn trace(&self, events: &[Arrived<'_>], applied: &Applied, started: Instant, committed: Instant) {
+    fn trace(&self, events: &[Arrived<'_>], applied: &Applied, viewed: bool, started: Instant, committed: Instant) {
         let [started, committed, now] = [started, committed, Instant::now()].map(wall);
         for (arrived, merged) in events.iter().zip(&applied.merged) {
             let Some(parent) = context(arrived.raw) else { continue };
@@ -157,7 +152,7 @@ impl ReconcileHandler {
             let name = if *merged { "apply" } else { "park" };
             let transaction = Span::of(parent, name, SpanKind::Client, started, committed);
             self.tracer.record(Span { attributes, ..transaction });
-            if *merged && self.projection.is_some() {
+            if *merged && viewed {
                 self.tracer.record(Span::of(parent, "view", SpanKind::Client, committed, now));
             }
         }

@@ -1,21 +1,29 @@
 //! The reconciler: consume stored events, fold them into payments and orders in one transaction a batch, write the
 //! shop's view, and only then acknowledge.
 
-mod apply;
+// Open to the simulation only.
+#[doc(hidden)]
+pub mod apply;
 mod archive;
 mod breaks;
 mod commands;
 mod growth;
-mod handler;
-mod metrics;
+#[doc(hidden)]
+pub mod handler;
+#[doc(hidden)]
+pub mod metrics;
 mod migrate;
 mod orders;
-mod parked;
-mod plan;
+#[doc(hidden)]
+pub mod parked;
+#[doc(hidden)]
+pub mod plan;
 mod project;
 mod replay;
 mod sql;
 mod status;
+#[doc(hidden)]
+pub mod stores;
 mod sweep;
 
 use std::sync::Arc;
@@ -41,6 +49,7 @@ use crate::handler::ReconcileHandler;
 use crate::metrics::Metrics;
 use crate::orders::{OrdersError, OrdersTable};
 use crate::project::Projection;
+use crate::stores::Services;
 use crate::sweep::Sweeper;
 
 pub use breaks::KINDS as BREAK_KINDS;
@@ -107,18 +116,18 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Reconcil
     let give_up = give_up_after(&stop);
     let Some((mut handler, archive)) = open_when_ready(&config, &stop, &give_up).await? else { return Ok(()) };
     handler.tracer = tracer.clone();
-    let pool = handler.books.pool.clone();
+    let pool = handler.stores.books.pool.clone();
     let archive = Arc::new(archive);
     lookup.get_or_init(|| {
         status::Lookup::new(
             &config,
             &pool,
-            Arc::clone(&handler.books.orders),
-            Arc::clone(&handler.session),
+            Arc::clone(&handler.stores.books.orders),
+            Arc::clone(&handler.stores.session),
             Arc::clone(&archive),
         )
     });
-    tokio::spawn(watch(pool.clone(), Arc::clone(&handler.session), readiness.clone(), give_up.clone()));
+    tokio::spawn(watch(pool.clone(), Arc::clone(&handler.stores.session), readiness.clone(), give_up.clone()));
     let mut beside = tokio::task::JoinSet::new();
     beside.spawn(parked::poll(handler.clone(), config.reconciler.clone(), stop.clone()));
     beside.spawn(growth::keep(pool, config.reconciler.history_days, stop.clone()));
@@ -149,7 +158,7 @@ async fn open_when_ready(
     loop {
         let opened = async {
             let handler = open(config, give_up.clone()).await?;
-            let archive = Archive::new(&handler.session, &config.cassandra).await?;
+            let archive = Archive::new(&handler.stores.session, &config.cassandra).await?;
             Ok::<_, ReconcilerError>((handler, archive))
         };
         match opened.await {
@@ -173,7 +182,7 @@ async fn open(config: &Config, give_up: CancellationToken) -> Result<ReconcileHa
     growth::maintain(&pool, config.reconciler.history_days).await?;
     let orders = OrdersTable::new(config);
     orders.prepare(&pool).await?;
-    let session = cassandra::connect(&config.cassandra).await?;
+    let session = Arc::new(cassandra::connect(&config.cassandra).await?);
     cassandra::create_schema(&session, &config.cassandra).await?;
     let dead_letters = DeadLetters::new(&session, &config.cassandra, Stage::Reconcile).await?;
     let projection = match config.reconciler.project_payments {
@@ -181,11 +190,13 @@ async fn open(config: &Config, give_up: CancellationToken) -> Result<ReconcileHa
         false => None,
     };
     Ok(ReconcileHandler {
-        books: Books { pool, orders: Arc::new(orders) },
-        session: Arc::new(session),
-        dead_letters: Arc::new(dead_letters),
-        projection,
-        metrics: Arc::new(Metrics::new()),
+        stores: Services {
+            books: Books { pool, orders: Arc::new(orders) },
+            session,
+            dead_letters: Arc::new(dead_letters),
+            projection,
+        },
+        metrics: Arc::new(Metrics::default()),
         parked: Arc::new(Notify::new()),
         tracer: Tracer::default(),
         give_up,

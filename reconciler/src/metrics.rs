@@ -40,8 +40,8 @@ pub struct Metrics {
     sweep_found: [Counter; 5],
 }
 
-impl Metrics {
-    pub fn new() -> Self {
+impl Default for Metrics {
+    fn default() -> Self {
         describe_counter!("tollgate_reconciler_events_total", "Stored events by what became of them.");
         describe_counter!("tollgate_reconciler_transitions_total", "Changes of an order's status.");
         describe_counter!(
@@ -92,7 +92,9 @@ impl Metrics {
                 .into(),
         }
     }
+}
 
+impl Metrics {
     /// Counts a finished lane of a sweep.
     pub fn swept(&self, tally: &Tally) {
         self.sweeps.increment(1);

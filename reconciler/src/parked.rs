@@ -1,18 +1,22 @@
 //! Parked events: looked at again at least every poll, and at once after events were parked, so that an order which
 //! was committed in between is not missed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use domain::PaymentEvent;
 use domain::frame::Record;
 use platform::config::Reconciler;
 use sqlx::{AssertSqlSafe, Row};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Books};
 use crate::breaks::{MISSING_ORDER, ORPHAN_REFUND};
 use crate::handler::ReconcileHandler;
+use crate::metrics::Metrics;
 use crate::plan::Arrived;
+use crate::stores::{Parked, Stores};
 
 /// Events of one transaction.
 const BATCH_MAX: i64 = 500;
@@ -21,7 +25,7 @@ const BATCH_MAX: i64 = 500;
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Looks at parked events until `stop`.
-pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: CancellationToken) {
+pub async fn poll(handler: ReconcileHandler<impl Stores>, config: Reconciler, stop: CancellationToken) {
     let poll = Duration::from_millis(config.parked_poll_ms);
     // Breaks are about minutes; looking for them walks all that is parked.
     let report_every = Duration::from_millis(u64::try_from(config.parked_break_after_ms / 6).unwrap_or(0));
@@ -29,6 +33,7 @@ pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: Cancellat
     let mut reported: Option<Instant> = None;
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = handler.parked.notified() => {}
             () = tokio::time::sleep(pause) => {}
@@ -37,7 +42,7 @@ pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: Cancellat
         let outcome = async {
             while walk(&handler).await? {}
             if reported.is_none_or(|at| at.elapsed() >= report_every) {
-                report(&handler, config.parked_break_after_ms).await?;
+                handler.stores.report(&handler.metrics, config.parked_break_after_ms).await?;
                 reported = Some(Instant::now());
             }
             Ok::<(), ApplyError>(())
@@ -53,28 +58,15 @@ pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: Cancellat
 
 /// Walks all parked events whose order or payment is known by now; returns whether any was merged, so that others may
 /// be by now. One that still cannot be merged holds up none behind it.
-pub async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
-    let select = format!(
-        "SELECT event_id, content_hash, record FROM parked_events p WHERE (event_id, content_hash) > ($1, $2) \
-         AND ({} OR EXISTS (SELECT FROM payments y WHERE y.payment_id = p.payment_id) \
-              OR EXISTS (SELECT FROM links l WHERE l.alias = p.payment_id)) \
-         ORDER BY event_id, content_hash LIMIT $3",
-        handler.books.orders.known("p.order_ref")
-    );
+pub async fn walk(handler: &ReconcileHandler<impl Stores>) -> Result<bool, ApplyError> {
     let mut progress = false;
     let mut after: (Uuid, Vec<u8>) = (Uuid::nil(), Vec::new());
     loop {
-        let rows = sqlx::query(AssertSqlSafe(select.clone()))
-            .bind(after.0)
-            .bind(&after.1)
-            .bind(BATCH_MAX)
-            .fetch_all(&handler.books.pool)
-            .await?;
-        let Some(last) = rows.last() else { return Ok(progress) };
-        after = (last.try_get(0)?, last.try_get(1)?);
+        let rows = handler.stores.parked(&after).await?;
+        let Some((event_id, content_hash, _)) = rows.last() else { return Ok(progress) };
+        after = (*event_id, content_hash.clone());
         let mut events = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let raw: &[u8] = row.try_get(2)?;
+        for (_, _, raw) in &rows {
             match Record::decode(raw) {
                 Ok(Record::Event(event)) => events.push(Arrived { event, raw }),
                 _ => tracing::error!("a parked event cannot be read"),
@@ -85,13 +77,13 @@ pub async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
 }
 
 /// Applies parked events; in halves where a conflict or a refused value stops them all.
-async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bool, ApplyError> {
-    let started = Instant::now();
-    let applied = match handler.books.apply(events).await {
+async fn unpark(handler: &ReconcileHandler<impl Stores>, events: &[Arrived<'_>]) -> Result<bool, ApplyError> {
+    let started = std::time::Instant::now();
+    let applied = match handler.stores.apply(events).await {
         Ok(applied) => applied,
         Err(ApplyError::Unavailable(error)) => return Err(ApplyError::Unavailable(error)),
         Err(error) if events.len() <= 1 => match (error, events.first()) {
-            (ApplyError::Refused(_), Some(event)) => handler.books.apply_refused(event).await?,
+            (ApplyError::Refused(_), Some(event)) => handler.stores.apply_refused(event).await?,
             (error, _) => {
                 tracing::warn!(?error, "a parked event was not applied");
                 return Ok(false);
@@ -109,20 +101,39 @@ async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bo
     if settled.is_empty() || handler.finish(events, started, applied).await.is_err() {
         return Ok(false);
     }
+    handler.stores.unpark(&settled).await?;
+    Ok(true)
+}
+
+/// Reads a page of parked events whose order or payment is known by now.
+pub async fn read(books: &Books, after: &(Uuid, Vec<u8>)) -> Result<Vec<Parked>, ApplyError> {
+    let select = format!(
+        "SELECT event_id, content_hash, record FROM parked_events p WHERE (event_id, content_hash) > ($1, $2) \
+         AND ({} OR EXISTS (SELECT FROM payments y WHERE y.payment_id = p.payment_id) \
+              OR EXISTS (SELECT FROM links l WHERE l.alias = p.payment_id)) \
+         ORDER BY event_id, content_hash LIMIT $3",
+        books.orders.known("p.order_ref")
+    );
+    let select = sqlx::query_as(AssertSqlSafe(select)).bind(after.0).bind(&after.1).bind(BATCH_MAX);
+    Ok(select.fetch_all(&books.pool).await?)
+}
+
+/// Deletes parked events, which are applied.
+pub async fn delete(books: &Books, settled: &[&PaymentEvent<'_>]) -> Result<(), ApplyError> {
     sqlx::query(
         "DELETE FROM parked_events p USING UNNEST($1::uuid[], $2::bytea[]) AS u (event_id, content_hash) \
          WHERE p.event_id = u.event_id AND p.content_hash = u.content_hash",
     )
     .bind(settled.iter().map(|event| event.event_id).collect::<Vec<_>>())
     .bind(settled.iter().map(|event| &event.content_hash.0[..]).collect::<Vec<_>>())
-    .execute(&handler.books.pool)
+    .execute(&books.pool)
     .await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Opens and closes breaks for events that wait long, and sets the gauges.
-async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), ApplyError> {
-    let mut tx = handler.books.pool.begin().await?;
+pub async fn report(books: &Books, metrics: &Metrics, break_after_ms: i64) -> Result<(), ApplyError> {
+    let mut tx = books.pool.begin().await?;
     sqlx::query(
         "INSERT INTO breaks (kind, subject, order_ref, payment_id, detail) \
          SELECT CASE WHEN min(order_ref) IS NULL AND bool_and(kind LIKE 'refund%') THEN $3 ELSE $2 END, \
@@ -143,7 +154,7 @@ async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), A
              AND NOT EXISTS (SELECT FROM parked_events p WHERE coalesce(p.order_ref, p.payment_id::text) = b.subject) \
              AND ({} OR NOT EXISTS (SELECT FROM payments y WHERE y.order_ref = b.subject)) RETURNING b.*) \
          INSERT INTO closed_breaks SELECT gone.*, now() FROM gone",
-        handler.books.orders.known("b.subject")
+        books.orders.known("b.subject")
     );
     sqlx::query(AssertSqlSafe(close)).bind(MISSING_ORDER).bind(ORPHAN_REFUND).execute(&mut *tx).await?;
     let row = sqlx::query(
@@ -152,8 +163,8 @@ async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), A
     .fetch_one(&mut *tx)
     .await?;
     let count: i64 = row.try_get(0)?;
-    handler.metrics.parked.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-    handler.metrics.parked_age.set(row.try_get::<f64, _>(1)?);
+    metrics.parked.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+    metrics.parked_age.set(row.try_get::<f64, _>(1)?);
     let open = sqlx::query(
         "SELECT kind, count(*), extract(epoch FROM now() - min(first_seen))::float8 FROM breaks \
          WHERE resolved_at IS NULL GROUP BY kind",
@@ -161,10 +172,10 @@ async fn report(handler: &ReconcileHandler, break_after_ms: i64) -> Result<(), A
     .fetch_all(&mut *tx)
     .await?;
     let open = open.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
-    handler.metrics.set_breaks(&open.collect::<Result<Vec<_>, sqlx::Error>>()?);
+    metrics.set_breaks(&open.collect::<Result<Vec<_>, sqlx::Error>>()?);
     let pending: i64 =
         sqlx::query_scalar("SELECT count(*) FROM sweeps WHERE finished_at IS NULL").fetch_one(&mut *tx).await?;
-    handler.metrics.sweep_pending.set(f64::from(u32::try_from(pending).unwrap_or(u32::MAX)));
+    metrics.sweep_pending.set(f64::from(u32::try_from(pending).unwrap_or(u32::MAX)));
     tx.commit().await?;
     Ok(())
 }

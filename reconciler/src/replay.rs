@@ -109,7 +109,7 @@ async fn merge(
         .filter(|arrived| wanted.is_none_or(|wanted| wanted.contains(&arrived.event.payment_id)))
         .collect();
     if window.dry_run {
-        match handler.books.preview(&events).await {
+        match handler.stores.books.preview(&events).await {
             Ok(applied) => replayed.add(&applied),
             Err(ApplyError::Conflict) => {}
             Err(error) => return Err(error.into()),
@@ -131,7 +131,7 @@ async fn payments_of(
 ) -> Result<HashSet<Uuid>, SweepError> {
     let rows = sqlx::query("SELECT payment_id FROM payments WHERE order_ref = $1")
         .bind(order)
-        .fetch_all(&handler.books.pool)
+        .fetch_all(&handler.stores.books.pool)
         .await?;
     let mut payments = rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<Uuid>, _>>()?;
     let mut aliases = Vec::new();
@@ -166,8 +166,8 @@ impl<'p> Pages<'p> {
     async fn of(handler: &'p ReconcileHandler, archive: &'p Archive, window: &'p Window) -> Result<Self, SweepError> {
         let (from, to) = window.days;
         let mut partitions = Vec::new();
-        for day in archive.days(&handler.session, &window.region, from, to).await? {
-            let layout = archive.layout(&handler.session, &window.region, day).await?;
+        for day in archive.days(&handler.stores.session, &window.region, from, to).await? {
+            let layout = archive.layout(&handler.stores.session, &window.region, day).await?;
             partitions.extend(layout.into_iter().flat_map(|layout| layout.buckets()).map(|bucket| (day, bucket)));
         }
         partitions.reverse();
@@ -177,7 +177,7 @@ impl<'p> Pages<'p> {
     async fn next(&mut self) -> Result<Option<Vec<Bytes>>, SweepError> {
         let Some((day, bucket)) = self.partitions.last().copied() else { return Ok(None) };
         let from = self.state.take().unwrap_or_else(PagingState::start);
-        let (page, next) = self.archive.page(&self.handler.session, (self.region, day, bucket), from).await?;
+        let (page, next) = self.archive.page(&self.handler.stores.session, (self.region, day, bucket), from).await?;
         self.state = next;
         if self.state.is_none() {
             self.partitions.pop();

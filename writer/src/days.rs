@@ -1,9 +1,6 @@
 //! How each (region, day) is cut into partitions: pinned by its first write, so that a change of the configuration
 //! never splits a day.
 
-use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
-
 use domain::partition::Layout;
 use platform::cassandra::{CassandraError, cql_date, prepare};
 use platform::config::Cassandra;
@@ -12,12 +9,11 @@ use scylla::errors::ExecutionError;
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
 
-/// The table of days, with what was read of it.
+/// The table of days.
 pub struct Days {
     insert: PreparedStatement,
     select: PreparedStatement,
     configured: Layout,
-    known: RwLock<HashMap<(String, i32), Layout>>,
 }
 
 impl Days {
@@ -34,27 +30,17 @@ impl Days {
         // A read that sees what a conditional insert under way will have decided.
         select.set_consistency(Consistency::LocalSerial);
         let configured = Layout { slot_minutes: config.slot_minutes, lanes: config.lanes };
-        Ok(Self { insert, select, configured, known: RwLock::default() })
-    }
-
-    /// The layout of a day, if it is known already.
-    pub fn known(&self, region: &str, day: i32) -> Option<Layout> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&(region.to_owned(), day)).copied()
+        Ok(Self { insert, select, configured })
     }
 
     /// Reads the layout of a day, or pins the configured one.
     pub async fn pin(&self, session: &Session, region: &str, day: i32) -> Result<Layout, ExecutionError> {
-        let layout = match self.read(session, region, day).await? {
-            Some(layout) => layout,
-            None => {
-                let Layout { slot_minutes, lanes } = self.configured;
-                session.execute_unpaged(&self.insert, (region, cql_date(day), slot_minutes, lanes)).await?;
-                self.read(session, region, day).await?.unwrap_or(self.configured)
-            }
-        };
-        self.known.write().unwrap_or_else(PoisonError::into_inner).insert((region.to_owned(), day), layout);
-        Ok(layout)
+        if let Some(layout) = self.read(session, region, day).await? {
+            return Ok(layout);
+        }
+        let Layout { slot_minutes, lanes } = self.configured;
+        session.execute_unpaged(&self.insert, (region, cql_date(day), slot_minutes, lanes)).await?;
+        Ok(self.read(session, region, day).await?.unwrap_or(self.configured))
     }
 
     async fn read(&self, session: &Session, region: &str, day: i32) -> Result<Option<Layout>, ExecutionError> {

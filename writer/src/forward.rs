@@ -3,7 +3,7 @@
 use domain::event::shard_of;
 use domain::frame;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use platform::amqp::{Link, Queues, Stage, publish_frame};
+use platform::amqp::{Link, Outlet, Queues, Stage, publish_frame};
 use platform::clock::now_ms;
 use platform::config::RabbitMq;
 use platform::retry::{Backoff, Stopped};
@@ -12,15 +12,15 @@ use tokio_util::sync::CancellationToken;
 use crate::store::Incoming;
 
 /// Publishes stored events.
-pub struct Forwarder {
+pub struct Forwarder<O = Link> {
     config: RabbitMq,
     queues: Queues,
-    link: Link,
+    outlet: O,
 }
 
-impl Forwarder {
-    pub fn new(config: RabbitMq, link: Link) -> Self {
-        Self { queues: Queues::of(&config), config, link }
+impl<O: Outlet> Forwarder<O> {
+    pub fn new(config: RabbitMq, outlet: O) -> Self {
+        Self { queues: Queues::of(&config), config, outlet }
     }
 
     /// Publishes events to their shards' queues; returns when every one is confirmed.
@@ -52,7 +52,7 @@ impl Forwarder {
     async fn publish(&self, shard: u16, frame: Vec<u8>, give_up: &CancellationToken) -> Result<(), Stopped> {
         let queue = self.queues.name(Stage::Reconcile, shard);
         let mut backoff = Backoff::for_services();
-        while let Err(error) = publish_frame(&self.link, &self.config, &queue, &frame).await {
+        while let Err(error) = publish_frame(&self.outlet, &self.config, &queue, &frame).await {
             tracing::warn!(%error, queue, "stored frame not published; trying again");
             backoff.pause(give_up).await?;
         }

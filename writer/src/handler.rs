@@ -6,8 +6,9 @@ use std::time::Instant;
 use domain::TraceContext;
 use domain::frame::{Frame, Record, context};
 use domain::quarantine::Quarantined;
-use platform::amqp::{Batch, Handler};
+use platform::amqp::{Batch, Handler, Link, Outlet};
 use platform::clock::{now_ms, seconds_between};
+use platform::dead_letters::{Inserts, Table};
 use platform::retry::Stopped;
 use platform::trace::{Span, SpanKind, Tracer, wall, wall_us};
 use tokio_util::sync::CancellationToken;
@@ -15,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 use crate::forward::Forwarder;
 use crate::metrics::Metrics;
 use crate::store::{Incoming, Store};
+use crate::tables::{Prepared, Tables};
 
 /// What the writer does with its frames.
-#[derive(Clone)]
-pub struct WriteHandler {
-    pub store: Arc<Store>,
-    pub forwarder: Arc<Forwarder>,
+pub struct WriteHandler<T = Prepared, D = Table, O = Link> {
+    pub store: Arc<Store<T, D>>,
+    pub forwarder: Arc<Forwarder<O>>,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
     pub give_up: CancellationToken,
@@ -72,7 +73,7 @@ impl<'a> Sorted<'a> {
     }
 }
 
-impl Handler for WriteHandler {
+impl<T: Tables, D: Inserts, O: Outlet> Handler for WriteHandler<T, D, O> {
     async fn settle(&self, batch: Batch) -> Result<(), Stopped> {
         let started = Instant::now();
         let sorted = Sorted::of(&batch);
@@ -109,7 +110,19 @@ impl Handler for WriteHandler {
     }
 }
 
-impl WriteHandler {
+impl<T, D, O> Clone for WriteHandler<T, D, O> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            forwarder: Arc::clone(&self.forwarder),
+            metrics: Arc::clone(&self.metrics),
+            tracer: self.tracer.clone(),
+            give_up: self.give_up.clone(),
+        }
+    }
+}
+
+impl<T, D, O> WriteHandler<T, D, O> {
     /// Records the stages of traced records, whose batch began at `started` and was in Cassandra at `stored_at`.
     fn trace(&self, traced: &[(TraceContext, i64)], started: Instant, stored_at: Instant) {
         if traced.is_empty() || !self.tracer.is_on() {

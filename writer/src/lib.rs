@@ -2,11 +2,19 @@
 
 mod commands;
 mod days;
-mod forward;
-mod handler;
-mod metrics;
-mod rows;
-mod store;
+// Open to the simulation only.
+#[doc(hidden)]
+pub mod forward;
+#[doc(hidden)]
+pub mod handler;
+#[doc(hidden)]
+pub mod metrics;
+#[doc(hidden)]
+pub mod rows;
+#[doc(hidden)]
+pub mod store;
+#[doc(hidden)]
+pub mod tables;
 
 use std::sync::Arc;
 use std::time::Duration;

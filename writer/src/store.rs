@@ -1,6 +1,7 @@
 //! Storing rows: batches of one partition, many in flight, each tried until it is stored or refused for good.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use domain::PaymentEvent;
@@ -9,32 +10,29 @@ use domain::quarantine::Quarantined;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use platform::amqp::Stage;
-use platform::cassandra::{CassandraError, Trouble, batch_of, is_retriable, prepare};
+use platform::cassandra::{CassandraError, Trouble, is_retriable};
 use platform::config::Config;
 use platform::counters::UnderWay;
-use platform::dead_letters::DeadLetters;
+use platform::dead_letters::{DeadLetters, Inserts, Table};
 use platform::retry::{Backoff, Stopped};
 use scylla::client::session::Session;
 use scylla::errors::ExecutionError;
-use scylla::serialize::row::SerializeRow;
-use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::days::Days;
 use crate::metrics::StoreMetrics;
-use crate::rows::{EventRow, INSERT_EVENT, INSERT_QUARANTINED, QuarantineRow};
+use crate::rows::{EventRow, QuarantineRow};
+use crate::tables::{Prepared, Tables};
 
 /// Quarantined bodies written at once: payments wait behind them.
 const QUARANTINES_IN_FLIGHT_MAX: usize = 64;
 
-/// Cassandra, with its statements prepared.
-pub struct Store {
-    session: Session,
-    insert_event: PreparedStatement,
-    insert_quarantined: PreparedStatement,
-    dead_letters: DeadLetters,
-    days: Days,
+/// Writes rows until they are stored or refused for good.
+pub struct Store<T = Prepared, D = Table> {
+    tables: T,
+    dead_letters: DeadLetters<D>,
+    /// Layouts of days that are pinned, and never change again.
+    pinned: RwLock<HashMap<(String, i32), Layout>>,
     metrics: StoreMetrics,
     rows_max: usize,
     bytes_max: usize,
@@ -52,22 +50,30 @@ pub struct Incoming<'a> {
 impl Store {
     /// Prepares the statements.
     pub async fn new(session: Session, config: &Config) -> Result<Self, CassandraError> {
-        Ok(Self {
-            insert_event: prepare(&session, &config.cassandra, INSERT_EVENT).await?,
-            insert_quarantined: prepare(&session, &config.cassandra, INSERT_QUARANTINED).await?,
-            dead_letters: DeadLetters::new(&session, &config.cassandra, Stage::Write).await?,
-            days: Days::new(&session, &config.cassandra).await?,
-            session,
-            metrics: StoreMetrics::new(config.writer.batches_in_flight_max),
-            rows_max: config.writer.batch_rows_max,
-            bytes_max: config.writer.batch_bytes_max,
-            in_flight_max: config.writer.batches_in_flight_max,
-        })
+        let session = Arc::new(session);
+        let tables = Prepared::new(&session, &config.cassandra).await?;
+        let dead_letters = DeadLetters::new(&session, &config.cassandra, Stage::Write).await?;
+        Ok(Self::of(tables, dead_letters, config))
     }
 
     /// Whether Cassandra answers.
     pub async fn ping(&self) -> bool {
-        self.session.query_unpaged("SELECT key FROM system.local", ()).await.is_ok()
+        self.tables.session.query_unpaged("SELECT key FROM system.local", ()).await.is_ok()
+    }
+}
+
+impl<T: Tables, D: Inserts> Store<T, D> {
+    /// Writes to these tables.
+    pub fn of(tables: T, dead_letters: DeadLetters<D>, config: &Config) -> Self {
+        Self {
+            tables,
+            dead_letters,
+            pinned: RwLock::default(),
+            metrics: StoreMetrics::new(config.writer.batches_in_flight_max),
+            rows_max: config.writer.batch_rows_max,
+            bytes_max: config.writer.batch_bytes_max,
+            in_flight_max: config.writer.batches_in_flight_max,
+        }
     }
 
     /// Stores events; returns the index of each that Cassandra refuses for good, with the reason.
@@ -76,7 +82,8 @@ impl Store {
         events: &[Incoming<'_>],
         give_up: &CancellationToken,
     ) -> Result<Vec<(usize, String)>, Stopped> {
-        let mut partitions: HashMap<(&str, i32, i32), Vec<usize>> = HashMap::new();
+        // Ordered, so that the same batch is always written in the same order.
+        let mut partitions: BTreeMap<(&str, i32, i32), Vec<usize>> = BTreeMap::new();
         let mut layouts: HashMap<(&str, i32), Layout> = HashMap::new();
         for (index, incoming) in events.iter().enumerate() {
             let event = &incoming.event;
@@ -136,14 +143,7 @@ impl Store {
         let _under_way = UnderWay::of(&self.metrics.in_flight);
         let started = Instant::now();
         let rows: Vec<EventRow<'_>> = indexes.iter().map(|i| EventRow::new(&events[*i].event, layout)).collect();
-        let batch = batch_of(&self.insert_event, rows.len());
-        let mut backoff = Backoff::for_services();
-        let outcome = loop {
-            let outcome = self.session.batch(&batch, &rows).await;
-            if let Some(settled) = self.settled(outcome, &mut backoff, give_up).await? {
-                break settled;
-            }
-        };
+        let outcome = self.write_rows(&rows, give_up).await?;
         self.metrics.batch_seconds.record(started.elapsed());
         self.metrics.batch_size.record(f64::from(u32::try_from(rows.len()).unwrap_or(u32::MAX)));
         match (outcome, indexes) {
@@ -152,12 +152,26 @@ impl Store {
             // One of them is refused: each alone shows which.
             (Err(_), indexes) => {
                 let mut refused = Vec::new();
-                for (index, row) in indexes.iter().zip(&rows) {
-                    if let Err(reason) = self.write_row(&self.insert_event, row, give_up).await? {
+                for (index, row) in indexes.iter().zip(rows.chunks(1)) {
+                    if let Err(reason) = self.write_rows(row, give_up).await? {
                         refused.push((*index, reason));
                     }
                 }
                 Ok(refused)
+            }
+        }
+    }
+
+    async fn write_rows(
+        &self,
+        rows: &[EventRow<'_>],
+        give_up: &CancellationToken,
+    ) -> Result<Result<(), String>, Stopped> {
+        let mut backoff = Backoff::for_services();
+        loop {
+            let outcome = self.tables.insert_events(rows).await;
+            if let Some(settled) = self.settled(outcome, &mut backoff, give_up).await? {
+                return Ok(settled);
             }
         }
     }
@@ -189,8 +203,14 @@ impl Store {
         give_up: &CancellationToken,
     ) -> Result<Option<(usize, String)>, Stopped> {
         let _place = places.acquire().await.map_err(|_| Stopped)?;
-        let outcome = self.write_row(&self.insert_quarantined, &QuarantineRow::new(body), give_up).await?;
-        Ok(outcome.err().map(|reason| (index, reason)))
+        let row = QuarantineRow::new(body);
+        let mut backoff = Backoff::for_services();
+        loop {
+            let outcome = self.tables.insert_quarantined(&row).await;
+            if let Some(settled) = self.settled(outcome, &mut backoff, give_up).await? {
+                return Ok(settled.err().map(|reason| (index, reason)));
+            }
+        }
     }
 
     /// Stores records that cannot be processed.
@@ -200,32 +220,21 @@ impl Store {
         records: &[(&[u8], String)],
         give_up: &CancellationToken,
     ) -> Result<(), Stopped> {
-        self.dead_letters.store_all(&self.session, queue, records, give_up).await
-    }
-
-    async fn write_row(
-        &self,
-        statement: &PreparedStatement,
-        row: &impl SerializeRow,
-        give_up: &CancellationToken,
-    ) -> Result<Result<(), String>, Stopped> {
-        let mut backoff = Backoff::for_services();
-        loop {
-            let outcome = self.session.execute_unpaged(statement, row).await;
-            if let Some(settled) = self.settled(outcome, &mut backoff, give_up).await? {
-                return Ok(settled);
-            }
-        }
+        self.dead_letters.store_all(queue, records, give_up).await
     }
 
     async fn layout(&self, region: &str, day: i32, give_up: &CancellationToken) -> Result<Layout, Stopped> {
-        if let Some(layout) = self.days.known(region, day) {
-            return Ok(layout);
+        let key = (region.to_owned(), day);
+        if let Some(layout) = self.pinned.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(*layout);
         }
         let mut backoff = Backoff::for_services();
         loop {
-            match self.days.pin(&self.session, region, day).await {
-                Ok(layout) => return Ok(layout),
+            match self.tables.pin(region, day).await {
+                Ok(layout) => {
+                    self.pinned.write().unwrap_or_else(PoisonError::into_inner).insert(key, layout);
+                    return Ok(layout);
+                }
                 Err(error) => {
                     tracing::warn!(%error, region, day, "cannot pin the layout of a day; trying again");
                     self.metrics.retries.count(Trouble::of(&error));
@@ -235,16 +244,16 @@ impl Store {
         }
     }
 
-    /// What became of a request: stored, refused for good, or (`None`, after a pause) to be tried again. An outage is
-    /// waited out in this way, with the frames held.
-    async fn settled<T>(
+    /// What became of a request: stored, refused for good (with the reason), or (`None`, after a pause) to be tried
+    /// again. An outage is waited out in this way, with the frames held.
+    async fn settled(
         &self,
-        outcome: Result<T, ExecutionError>,
+        outcome: Result<(), ExecutionError>,
         backoff: &mut Backoff,
         give_up: &CancellationToken,
     ) -> Result<Option<Result<(), String>>, Stopped> {
         match outcome {
-            Ok(_) => Ok(Some(Ok(()))),
+            Ok(()) => Ok(Some(Ok(()))),
             Err(error) if is_retriable(&error) => {
                 tracing::warn!(%error, "cassandra write failed; trying again");
                 self.metrics.retries.count(Trouble::of(&error));

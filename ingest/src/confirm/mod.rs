@@ -19,7 +19,6 @@ use domain::ids;
 use domain::providers::Item;
 use domain::quarantine::Quarantined;
 use futures_util::TryStreamExt;
-use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
 use platform::amqp::{Batch, Collect, Handler, Stage, Subscription, consume};
 use platform::clock::{now_ms, seconds_between};
@@ -240,9 +239,8 @@ impl Confirmer {
     async fn publish(&self, publisher: &Publisher, records: Vec<(u16, Bytes)>) -> Result<(), Stopped> {
         let mut backoff = Backoff::for_services();
         loop {
-            let publishes = records.iter().map(|(shard, record)| publisher.publish(*shard, record.clone()));
-            match try_join_all(publishes).await {
-                Ok(_) => return Ok(()),
+            match publisher.publish_all(records.clone()).await {
+                Ok(()) => return Ok(()),
                 Err(_) => backoff.pause(&self.give_up).await?,
             }
         }

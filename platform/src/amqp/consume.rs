@@ -1,16 +1,15 @@
-//! Consuming in batches: frames are collected, handed on together, and acknowledged together once all is settled.
+//! Consuming: a connection, and a task for each queue of a stage.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::drain::{Deliveries, drain};
 use super::topology::count;
 use super::{Queues, Stage, explain, open};
 use crate::config::RabbitMq;
@@ -107,15 +106,18 @@ async fn session(
     let ended = stop.child_token();
     if dead {
         let channel = connection.create_channel().await?;
-        tasks.spawn(drain(channel, queues.dead(), None, collect, handler.clone(), ended.clone()));
+        let subscribed = subscribe(channel, queues.dead(), collect.prefetch);
+        let (handler, ended) = (handler.clone(), ended.clone());
+        tasks.spawn(async move { drain(subscribed.await?, None, collect, handler, ended).await });
     }
     let mut shards = 0;
     loop {
         let counted = count(connection, config, stage).await?;
         for shard in shards..counted {
             let channel = connection.create_channel().await?;
-            let queue = queues.name(stage, shard);
-            tasks.spawn(drain(channel, queue, Some(shard), collect, handler.clone(), ended.clone()));
+            let subscribed = subscribe(channel, queues.name(stage, shard), collect.prefetch);
+            let (handler, ended) = (handler.clone(), ended.clone());
+            tasks.spawn(async move { drain(subscribed.await?, Some(shard), collect, handler, ended).await });
         }
         shards = shards.max(counted);
         tokio::select! {
@@ -133,65 +135,37 @@ async fn session(
     }
 }
 
-/// Consumes one queue until `stop`.
-async fn drain(
+/// A queue's consumer at RabbitMQ.
+struct Subscribed {
     channel: Channel,
+    consumer: Consumer,
+    /// Also the consumer's tag.
     queue: String,
-    shard: Option<u16>,
-    collect: Collect,
-    handler: impl Handler,
-    stop: CancellationToken,
-) -> lapin::Result<()> {
-    channel.basic_qos(collect.prefetch, BasicQosOptions::default()).await?;
-    let tag = queue.clone();
-    let mut consumer = channel
-        .basic_consume(queue.clone().into(), tag.as_str().into(), BasicConsumeOptions::default(), FieldTable::default())
-        .await?;
-    let mut flushed_at = Instant::now();
-    loop {
-        let collected = collect_batch(&mut consumer, collect, flushed_at, &stop).await?;
-        flushed_at = Instant::now();
-        let stopping = stop.is_cancelled();
-        if stopping {
-            channel.basic_cancel(tag.as_str().into(), BasicCancelOptions::default()).await?;
-        }
-        if let Some(last) = collected.last().map(|delivery| delivery.delivery_tag) {
-            let frames = collected.into_iter().map(|delivery| delivery.data).collect();
-            let batch = Batch { shard, queue: queue.clone(), frames };
-            if handler.settle(batch).await.is_err() {
-                // Nothing more from here: a later acknowledgement would take this batch with it.
-                return Ok(());
-            }
-            // All up to the last: batches of a queue are settled one after another.
-            channel.basic_ack(last, BasicAckOptions { multiple: true }).await?;
-        }
-        if stopping {
-            return Ok(());
-        }
-    }
 }
 
-/// Collects until there are enough records, or the flush is due and there is at least one frame, or `stop`.
-async fn collect_batch(
-    consumer: &mut Consumer,
-    collect: Collect,
-    flushed_at: Instant,
-    stop: &CancellationToken,
-) -> lapin::Result<Vec<Delivery>> {
-    let mut deliveries = Vec::new();
-    let mut records = 0;
-    let closed = || lapin::Error::from(std::io::Error::other("the consumer was cancelled by the broker"));
-    while records < collect.records_max && deliveries.len() < usize::from(collect.prefetch) {
-        let flush_at = flushed_at + collect.flush;
-        let next = tokio::select! {
-            biased;
-            next = consumer.next() => next,
-            () = tokio::time::sleep_until(flush_at), if !deliveries.is_empty() => break,
-            () = stop.cancelled() => break,
-        };
-        let delivery = next.ok_or_else(closed)??;
-        records += domain::frame::Frame::parse(&delivery.data).map_or(1, |frame| frame.records().count());
-        deliveries.push(delivery);
+async fn subscribe(channel: Channel, queue: String, prefetch: u16) -> lapin::Result<Subscribed> {
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let (options, table) = (BasicConsumeOptions::default(), FieldTable::default());
+    let consumer = channel.basic_consume(queue.as_str().into(), queue.as_str().into(), options, table).await?;
+    Ok(Subscribed { channel, consumer, queue })
+}
+
+impl Deliveries for Subscribed {
+    fn queue(&self) -> &str {
+        &self.queue
     }
-    Ok(deliveries)
+
+    async fn next(&mut self) -> lapin::Result<(u64, Vec<u8>)> {
+        let closed = || std::io::Error::other("the consumer was cancelled by the broker");
+        let delivery = self.consumer.next().await.ok_or_else(closed)??;
+        Ok((delivery.delivery_tag, delivery.data))
+    }
+
+    async fn ack_up_to(&mut self, tag: u64) -> lapin::Result<()> {
+        self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).await
+    }
+
+    async fn cancel(&mut self) -> lapin::Result<()> {
+        self.channel.basic_cancel(self.queue.as_str().into(), BasicCancelOptions::default()).await
+    }
 }

@@ -3,14 +3,16 @@
 
 mod consume;
 mod depths;
+mod drain;
 mod link;
 mod publish;
 mod topology;
 
 pub use consume::{Batch, Collect, Handler, Subscription, consume};
 pub use depths::{Depths, Waiting};
+pub use drain::{Deliveries, drain};
 pub use link::Link;
-pub use publish::{PublishError, publish_frame};
+pub use publish::{Outlet, PublishError, publish_frame};
 pub use topology::{Queues, Stage, declare};
 
 use std::io;

@@ -43,23 +43,58 @@ impl PublishError {
     }
 }
 
+/// Where frames are sent to: RabbitMQ through a [`Link`], or its model in the simulation.
+pub trait Outlet: Send + Sync + 'static {
+    /// Whether something can be sent right now.
+    ///
+    /// # Errors
+    /// [`PublishError::Disconnected`] or [`PublishError::Blocked`].
+    fn check(&self) -> Result<(), PublishError>;
+
+    /// Sends a frame to a queue and waits for what the broker says of it.
+    fn send(&self, queue: &str, frame: &[u8]) -> impl Future<Output = Result<Confirmation, PublishError>> + Send;
+
+    /// The broker said nothing in time.
+    fn give_up(&self);
+}
+
+impl Outlet for Link {
+    fn check(&self) -> Result<(), PublishError> {
+        self.channel().map(|_| ())
+    }
+
+    async fn send(&self, queue: &str, frame: &[u8]) -> Result<Confirmation, PublishError> {
+        let channel = self.channel()?;
+        // Persistent, and `mandatory`: a message that no queue takes comes back instead of being dropped.
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let confirm = channel.basic_publish("".into(), queue.into(), options, frame, properties).await;
+        let confirm = confirm.map_err(|_| PublishError::Disconnected)?;
+        confirm.await.map_err(|_| PublishError::Disconnected)
+    }
+
+    fn give_up(&self) {
+        Link::give_up(self);
+    }
+}
+
 /// Publishes a frame and waits until RabbitMQ has it durably.
 ///
 /// # Errors
 /// [`PublishError`] for every outcome but a positive confirm of a message that was not returned.
-pub async fn publish_frame(link: &Link, config: &RabbitMq, queue: &str, frame: &[u8]) -> Result<(), PublishError> {
-    let channel = link.channel()?;
-    // Persistent, and `mandatory`: a message that no queue takes comes back instead of being dropped.
-    let properties = BasicProperties::default().with_delivery_mode(2);
-    let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let published = async { channel.basic_publish("".into(), queue.into(), options, frame, properties).await?.await };
-    match tokio::time::timeout(config.confirm_timeout(), published).await {
+pub async fn publish_frame(
+    outlet: &impl Outlet,
+    config: &RabbitMq,
+    queue: &str,
+    frame: &[u8],
+) -> Result<(), PublishError> {
+    match tokio::time::timeout(config.confirm_timeout(), outlet.send(queue, frame)).await {
         Ok(Ok(Confirmation::Ack(None))) => Ok(()),
         Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Returned),
         Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Refused),
-        Ok(Err(_)) => Err(PublishError::Disconnected),
+        Ok(Err(error)) => Err(error),
         Err(_) => {
-            link.give_up();
+            outlet.give_up();
             Err(PublishError::TimedOut)
         }
     }

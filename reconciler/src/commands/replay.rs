@@ -51,7 +51,7 @@ impl Replay {
         }
         super::reach_postgres(config).await?;
         let handler = crate::open(config, stop).await?;
-        let archive = Archive::new(&handler.session, &config.cassandra).await?;
+        let archive = Archive::new(&handler.stores.session, &config.cassandra).await?;
         let window = Window {
             region: self.region.clone(),
             days: (day_of(self.from), day_of(self.to)),

@@ -49,8 +49,8 @@ impl Sweep {
         config.sweep.rows_per_second = self.rows_per_second.unwrap_or(config.sweep.rows_per_second);
         super::reach_postgres(&config).await?;
         let handler = crate::open(&config, stop.clone()).await?;
-        let archive = Arc::new(Archive::new(&handler.session, &config.cassandra).await?);
-        let units = Units::new(handler.books.pool.clone());
+        let archive = Arc::new(Archive::new(&handler.stores.session, &config.cassandra).await?);
+        let units = Units::new(handler.stores.books.pool.clone());
         let sweeper = Sweeper::new(handler, archive, &config, stop);
         let day = day_of(self.day);
         let mut shown = Progress::default();

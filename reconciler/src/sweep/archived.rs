@@ -43,7 +43,7 @@ impl Sweeper {
             let mut from = Some(PagingState::start());
             while let Some(state) = from {
                 let place = (lane.unit.region.as_str(), lane.unit.day, bucket);
-                let (page, next) = self.archive.page(&self.handler.session, place, state).await?;
+                let (page, next) = self.archive.page(&self.handler.stores.session, place, state).await?;
                 from = next;
                 pace.read(lane.unit, page.len()).await?;
                 records.extend(page);
@@ -116,7 +116,7 @@ impl Sweeper {
 
     /// What Postgres holds of the payments that these ids stand for, and which of the ids are another's.
     async fn facts(&self, mut ids: Vec<Uuid>) -> Result<(HashMap<Uuid, Facts>, HashMap<Uuid, Uuid>), SweepError> {
-        let mut connection = self.handler.books.pool.acquire().await?;
+        let mut connection = self.handler.stores.books.pool.acquire().await?;
         let links = read_links(&mut connection, &ids).await?;
         ids.extend(links.values());
         let rows = sqlx::query("SELECT payment_id, facts FROM payments WHERE payment_id = ANY ($1)")
@@ -134,7 +134,7 @@ impl Sweeper {
         }
         let rows = sqlx::query("SELECT event_id FROM parked_events WHERE event_id = ANY ($1)")
             .bind(missed.iter().map(|arrived| arrived.event.event_id).collect::<Vec<_>>())
-            .fetch_all(&self.handler.books.pool)
+            .fetch_all(&self.handler.stores.books.pool)
             .await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
@@ -149,7 +149,7 @@ impl Sweeper {
         if found.is_empty() {
             return Ok(());
         }
-        let pool = &self.handler.books.pool;
+        let pool = &self.handler.stores.books.pool;
         let rows = sqlx::query("SELECT subject FROM breaks WHERE kind = $1 AND subject = ANY ($2)")
             .bind(CONFLICTING_DUPLICATE)
             .bind(found.iter().map(|found| found.subject.as_str()).collect::<Vec<_>>())

@@ -45,7 +45,7 @@ impl Sweeper {
                 .bind(after)
                 .bind(lane.layout.map_or(1, |layout| layout.lanes))
                 .bind(lane.unit.lane)
-                .fetch_all(&self.handler.books.pool)
+                .fetch_all(&self.handler.stores.books.pool)
                 .await?;
             let payments = rows.iter().map(payment_of).collect::<Result<Vec<_>, _>>()?;
             let Some(end) = payments.last() else { return Ok(()) };
@@ -99,7 +99,7 @@ impl Sweeper {
     /// Looks once more for what the walk did not see: it may have come while the walk was under way, or the latest
     /// event named the payment by another id and lies elsewhere.
     async fn is_archived(&self, row: &PaymentRow) -> Result<bool, SweepError> {
-        let session = &self.handler.session;
+        let session = &self.handler.stores.session;
         let times: BTreeSet<i64> = row.facts.entries.values().map(|fact| fact.event_time_ms).collect();
         for event_time_ms in times.into_iter().rev() {
             let day = day_of(event_time_ms);
@@ -122,7 +122,7 @@ impl Sweeper {
     ) -> Result<(), SweepError> {
         let references: BTreeSet<&str> = payments.iter().map(|row| row.order_ref.as_str()).collect();
         let references: Vec<&str> = references.into_iter().collect();
-        let books = &self.handler.books;
+        let books = &self.handler.stores.books;
         let mut connection = books.pool.acquire().await?;
         let orders = books.orders.read(&mut connection, &references).await?;
         let rows = read_payments(&mut connection, &[], &references).await?;
@@ -185,7 +185,7 @@ impl Sweeper {
 
     /// Brings orders in line; one whose row is refused holds up no other.
     async fn examine(&self, references: &[&str]) -> Result<(), SweepError> {
-        match self.handler.books.examine(references).await {
+        match self.handler.stores.books.examine(references).await {
             Ok(applied) => {
                 self.handler.finish(&[], Instant::now(), applied).await?;
                 Ok(())
@@ -210,8 +210,8 @@ impl Sweeper {
     /// Rows of the shop's view that are missing or older than their payment. The view is written after the commit, so
     /// that of a payment changed just now may still be on its way.
     async fn check_view(&self, lane: &Lane<'_>, payments: &[PaymentRow], tally: &mut Tally) -> Result<(), SweepError> {
-        let Some(projection) = &self.handler.projection else { return Ok(()) };
-        let session = &self.handler.session;
+        let Some(projection) = &self.handler.stores.projection else { return Ok(()) };
+        let session = &self.handler.stores.session;
         let young_from_us = now_us() - i64::from(self.config.settle_seconds) * 1_000_000;
         let mut stale = Vec::new();
         for rows in payments.chunks(VIEW_ROWS) {
@@ -244,7 +244,7 @@ impl Sweeper {
         .bind(stale.iter().map(|row| row.payment_id).collect::<Vec<_>>())
         .bind(stale.iter().map(|row| row.version).collect::<Vec<_>>())
         .bind(version)
-        .fetch_all(&self.handler.books.pool)
+        .fetch_all(&self.handler.stores.books.pool)
         .await?;
         let versions: HashMap<Uuid, i64> =
             rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
@@ -267,7 +267,7 @@ impl Sweeper {
         let examined: Vec<&str> = subjects.iter().map(String::as_str).collect();
         let about: Vec<&str> =
             examined.iter().copied().chain(found.iter().map(|found| found.subject.as_str())).collect();
-        let mut tx = self.handler.books.pool.begin().await?;
+        let mut tx = self.handler.stores.books.pool.begin().await?;
         let open = open_breaks(&mut tx, kinds, &about).await?;
         let is_open =
             |found: &Break| open.iter().any(|(kind, subject)| kind == found.kind && *subject == found.subject);

@@ -191,7 +191,7 @@ impl Sweeper {
     }
 
     async fn sweep(&self, unit: &Unit, pace: &mut Pace<'_, '_>) -> Result<Tally, SweepError> {
-        let layout = self.archive.layout(&self.handler.session, &unit.region, unit.day).await?;
+        let layout = self.archive.layout(&self.handler.stores.session, &unit.region, unit.day).await?;
         let lane = Lane { unit, layout, dry_run: pace.claim.is_none() };
         let mut tally = Tally::default();
         let seen = self.sweep_archived(&lane, &mut tally, pace).await?;
@@ -201,13 +201,13 @@ impl Sweeper {
 
     /// The lanes of a day, for requests.
     pub async fn lanes(&self, region: &str, day: i32) -> Result<i32, SweepError> {
-        let layout = self.archive.layout(&self.handler.session, region, day).await?;
+        let layout = self.archive.layout(&self.handler.stores.session, region, day).await?;
         Ok(layout.map_or(1, |layout| layout.lanes))
     }
 
     /// Sweeps by schedule until stopped: recent days often, older ones rarely. Several programs share the work.
     pub async fn keep(self, regions: Vec<String>) {
-        let units = Units::new(self.handler.books.pool.clone());
+        let units = Units::new(self.handler.stores.books.pool.clone());
         // A program that has just started has others' backlog to work off.
         let first = Duration::from_secs(u64::from(self.config.recent_every_minutes) * 60);
         let mut pause = first;
