@@ -1,6 +1,8 @@
 //! Natural batching: while a frame waits for its confirm, the records that arrive meanwhile form the next one. An idle
 //! gateway adds no delay; a busy one pays for one confirm per frame, not per event.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -33,6 +35,10 @@ struct Shard<O> {
     outlet: O,
     metrics: PublishMetrics,
     pending: Mutex<Pending>,
+    /// What became of the latest frame was that the queue is full, or has no majority.
+    full: AtomicBool,
+    /// The latest frame was not taken.
+    troubled: AtomicBool,
     wake: Notify,
 }
 
@@ -57,6 +63,8 @@ impl<O: Outlet + Clone> Publisher<O> {
                 outlet: outlet.clone(),
                 metrics: metrics.clone(),
                 pending: Mutex::default(),
+                full: AtomicBool::new(false),
+                troubled: AtomicBool::new(false),
                 wake: Notify::new(),
             });
             tasks.spawn(Arc::clone(&shard).run());
@@ -67,7 +75,8 @@ impl<O: Outlet + Clone> Publisher<O> {
 
     /// Whether publishing can succeed right now: what cannot is refused before it costs anything.
     pub fn check(&self) -> Outcome {
-        self.outlet.check()
+        self.outlet.check()?;
+        if self.shards.iter().all(|shard| shard.is_shut()) { Err(PublishError::Refused) } else { Ok(()) }
     }
 
     /// Publishes all records of a request to their shards, or none: what was published of a refused request comes
@@ -102,6 +111,15 @@ impl<O: Outlet> Shard<O> {
         drop(pending);
         if wake {
             self.wake.notify_one();
+        }
+    }
+
+    /// A full queue is asked by one frame at a time whether there is room again: when that is refused the next request may
+    /// ask. All others are turned away meanwhile, before they cost a signature.
+    fn is_shut(&self) -> bool {
+        self.full.load(Relaxed) && {
+            let pending = self.lock();
+            pending.in_flight > 0 || !pending.records.is_empty()
         }
     }
 
@@ -161,14 +179,21 @@ impl<O: Outlet> Shard<O> {
         records.iter().for_each(|(record, _)| frame.extend_from_slice(record));
         let started = Instant::now();
         let outcome = publish_frame(&self.outlet, &self.config, &self.queue, &frame).await;
+        self.full.store(outcome == Err(PublishError::Refused), Relaxed);
         match outcome {
             Ok(()) => {
+                if self.troubled.swap(false, Relaxed) {
+                    tracing::info!(queue = self.queue, "frames are taken again");
+                }
                 self.metrics.confirm_seconds.record(started.elapsed());
                 self.metrics.frame_size.record(f64::from(u32::try_from(records.len()).unwrap_or(u32::MAX)));
             }
             Err(error) => {
                 self.metrics.errors.count(error);
-                tracing::warn!(%error, queue = self.queue, records = records.len(), "frame not published");
+                // Told once: a full queue refuses hundreds a second.
+                if !self.troubled.swap(true, Relaxed) {
+                    tracing::warn!(%error, queue = self.queue, "frames are not taken: providers get 503");
+                }
             }
         }
         self.lock().in_flight -= 1;

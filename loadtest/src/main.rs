@@ -16,6 +16,7 @@ Examples:
   loadtest run --config tollgate.toml --rate 300 --seconds 30
   loadtest run --config tollgate.toml --rate 8000 --warm-up 120 --seconds 60 --limits --json report.json
   loadtest run --config tollgate.toml --rate 500 --seconds 10 --mix adyen=100 --seed 7
+  loadtest run --config tollgate.toml --rate 500 --seconds 30 --flood 20000 --flood-addresses 50
   loadtest limits --config tollgate.toml --seconds 5
 
 Exit status: 0 all is as it must be, 1 the audit failed, 2 it could not run."

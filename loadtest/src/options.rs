@@ -32,6 +32,15 @@ pub struct Options {
     /// Where ingest is, instead of ingest.listen of the configuration
     #[arg(long, value_name = "URL")]
     pub ingest: Option<String>,
+    /// How long refused webhooks wait at least until they are sent again; as long as they were told, up to a second, if 0
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub resend_after: u32,
+    /// Forged webhooks a second beside the load, to the source of the first provider that is imitated
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=200_000))]
+    pub flood: u32,
+    /// Loopback addresses that they come from, each with a budget of its own at the gateway
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=200))]
+    pub flood_addresses: u8,
     /// Events that are refused until the end are no failure: the load is meant to be too much
     #[arg(long)]
     pub expect_refusals: bool,
@@ -67,6 +76,9 @@ impl Options {
             threads: 1,
             seed: None,
             mix: Mix::default(),
+            resend_after: 0,
+            flood: 0,
+            flood_addresses: 16,
             ingest: None,
             expect_refusals: false,
             give_up: 60,

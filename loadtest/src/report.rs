@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::audit::Audit;
 use crate::client::{Latency, Totals};
 use crate::cpu::Bill;
+use crate::flood::Flood;
 use crate::limits::Limits;
 use crate::traces::Traces;
 
@@ -43,6 +44,8 @@ pub struct Report {
     pub warm_up: Totals,
     /// From the end of the schedule until all that was accepted was applied; absent if that was not seen in time.
     pub drained_after_seconds: Option<f64>,
+    /// What became of the flood of forgeries, if one was asked for.
+    pub flood: Option<Flood>,
     /// What the stores hold.
     pub audit: Audit,
     /// CPU from the start of the measured load until drained.
@@ -123,6 +126,9 @@ impl fmt::Display for Report {
             f,
             "latency    p50 {p50_ms:.1} ms  p90 {p90_ms:.1}  p99 {p99_ms:.1}  p99.9 {p999_ms:.1}  max {max_ms:.1}"
         )?;
+        if let Some(flood) = &self.flood {
+            write!(f, "{flood}")?;
+        }
         match self.drained_after_seconds {
             Some(seconds) => writeln!(f, "drained    {seconds:.1} s after the end of the schedule")?,
             None => writeln!(f, "drained    not in time")?,

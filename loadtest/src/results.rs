@@ -107,6 +107,7 @@ pub fn judge(
         drained_after_seconds: drained_after.map(|after| after.as_secs_f64()),
         audit,
         cpu,
+        flood: None,
         traces: None,
         limits: None,
         efficiency: None,

@@ -14,6 +14,7 @@ use crate::audit::{AuditError, Scope, audit, wait_until_drained};
 use crate::client::{Load, Recorder, drive};
 use crate::cpu::{Bill, Metering};
 use crate::facts::Run;
+use crate::flood::Flooding;
 use crate::identity::RunName;
 use crate::limits::{LimitsError, measure};
 use crate::options::Options;
@@ -85,13 +86,19 @@ pub async fn run(config: &Config, options: &Options, stop: CancellationToken) ->
         connections: usize::from(options.connections),
         threads: usize::from(options.threads),
         give_up: Duration::from_secs(u64::from(options.give_up)),
+        resend_after: Duration::from_secs(u64::from(options.resend_after)),
         counters: Arc::default(),
         recorders: recorders.clone(),
         late_orders,
         stop,
     };
     let collector = Collector::start(&config.trace).await;
+    let flooding = Flooding::start(options, &run, &kits, address)?;
     let sent = send(config, options, load).await?;
+    let flood = match flooding {
+        Some(flooding) => Some(flooding.end().await),
+        None => None,
+    };
     let patience = Duration::from_secs(u64::from(options.drain_timeout));
     let drained = wait_until_drained(&pool, &run, Instant::now() + patience).await;
     let metered = sent.metering.stop().await.map_err(std::io::Error::other)?;
@@ -106,6 +113,14 @@ pub async fn run(config: &Config, options: &Options, stop: CancellationToken) ->
     let audit = audit(&scope).await?;
     let drained_after = drained.map(|at| at.saturating_duration_since(sent.schedule_end));
     let mut report = judge(options, &run, results, audit, bill, sent.lasted, drained_after);
+    if let Some(flood) = flood {
+        if flood.let_in() > 0 {
+            report.failures.push(format!("{} forgeries were let in", flood.let_in()));
+            report.failure_count += flood.let_in();
+            report.clean = false;
+        }
+        report.flood = Some(flood);
+    }
     if let Some(collector) = collector {
         report.traces = Some(collector.finish().await);
     }

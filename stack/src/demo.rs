@@ -33,6 +33,9 @@ pub struct Options {
     /// Load before it that is not measured: a fresh Cassandra costs two to three times as much
     #[arg(long, default_value_t = 0)]
     warm_up: u32,
+    /// Forged webhooks per second beside them, from 16 addresses
+    #[arg(long, default_value_t = 0)]
+    flood: u32,
     /// Leave everything running afterwards; `cargo stack down` ends it
     #[arg(long)]
     keep: bool,
@@ -82,7 +85,7 @@ fn demonstrate(stack: &Stack, options: Options) -> Result<ExitCode> {
     let report = stack.layout().dir.join("demo-report.json");
     let mut load = Command::new(programs.join("loadtest"));
     load.args(["run", "--rate", &options.rate.to_string(), "--seconds", &options.seconds.to_string()]);
-    load.args(["--warm-up", &options.warm_up.to_string()]);
+    load.args(["--warm-up", &options.warm_up.to_string(), "--flood", &options.flood.to_string()]);
     load.arg("--config").arg(&configuration).arg("--json").arg(&report).envs(endpoints.env());
     let status = steps::run(load.current_dir(&stack.layout().workspace))?;
     print_where_to_look(stack, &endpoints, &report, options.keep);

@@ -17,7 +17,7 @@ use crate::support::{World, ready};
 
 const RATE: u32 = 300;
 /// A program holds far less; what grows with an outage would pass it.
-const RESIDENT_KIB_MAX: u64 = 300 * 1024;
+pub const RESIDENT_KIB_MAX: u64 = 300 * 1024;
 
 /// The three programs as processes, with a configuration of their own.
 pub struct Programs {
@@ -115,7 +115,7 @@ impl Programs {
     }
 
     /// The most memory that a program has ever held, KiB.
-    fn resident_peak_kib(&self) -> Result<u64> {
+    pub fn resident_peak_kib(&self) -> Result<u64> {
         let peaks = self.running.iter().map(|(program, child)| {
             let status = std::fs::read_to_string(format!("/proc/{}/status", child.id().context("ended")?))?;
             let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no peak")?;

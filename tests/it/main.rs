@@ -11,6 +11,7 @@ mod faults;
 mod fetching;
 mod gateway;
 mod growth;
+mod overload;
 mod prometheus;
 mod racing;
 mod reconciling;

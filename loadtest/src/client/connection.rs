@@ -1,16 +1,18 @@
 //! One connection to the gateway: a request, its answer, the next request. One that breaks is opened again.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::outcome::Outcome;
 use super::response::parse;
 
 /// A connection, open or to be opened with the next request.
 pub struct Connection {
+    /// Where it comes from; any address if there is none.
+    from: Option<IpAddr>,
     address: SocketAddr,
     stream: Option<TcpStream>,
     read: Vec<u8>,
@@ -19,7 +21,12 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(address: SocketAddr, timeout: Duration) -> Self {
-        Self { address, stream: None, read: Vec::with_capacity(1024), timeout }
+        Self { from: None, address, stream: None, read: Vec::with_capacity(1024), timeout }
+    }
+
+    /// One that comes from an address of this machine.
+    pub fn from(from: IpAddr, address: SocketAddr, timeout: Duration) -> Self {
+        Self { from: Some(from), ..Self::new(address, timeout) }
     }
 
     /// Sends a request and waits for the answer.
@@ -42,7 +49,14 @@ impl Connection {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             closed => {
-                let stream = TcpStream::connect(self.address).await?;
+                let stream = match self.from {
+                    Some(from) => {
+                        let socket = TcpSocket::new_v4()?;
+                        socket.bind(SocketAddr::new(from, 0))?;
+                        socket.connect(self.address).await?
+                    }
+                    None => TcpStream::connect(self.address).await?,
+                };
                 stream.set_nodelay(true)?;
                 closed.insert(stream)
             }

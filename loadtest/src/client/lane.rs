@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// Wrong answers that are told in words.
 const TOLD_MAX: usize = 20;
 /// No provider waits longer (Adyen: about 10 s).
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A load to be driven.
 #[derive(Clone)]
@@ -37,6 +37,8 @@ pub struct Load {
     pub threads: usize,
     /// How long after the schedule's end refused requests are sent again.
     pub give_up: Duration,
+    /// How long refused requests wait at least until they are sent again.
+    pub resend_after: Duration,
     pub counters: Arc<Counters>,
     pub recorders: Vec<Arc<Mutex<Recorder>>>,
     /// Orders whose first event was acknowledged, and which the shop has not committed yet.
@@ -241,6 +243,7 @@ impl Lane {
             }
             Verdict::Refused => totals.refused_forgeries += 1,
             Verdict::Again(wait) => {
+                let wait = wait.max(self.load.resend_after);
                 let again = Delivery { attempt: delivery.attempt.saturating_add(1), ..delivery };
                 // Spread by event, or all that were refused together would come back together.
                 let spread = wait / 4 * (delivery.event % 16) / 16;

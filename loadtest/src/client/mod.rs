@@ -7,5 +7,7 @@ mod outcome;
 mod response;
 mod stats;
 
-pub use lane::{Load, drive};
+pub use connection::Connection;
+pub use lane::{ANSWER_TIMEOUT, Load, drive};
+pub use outcome::Outcome;
 pub use stats::{Counters, Latency, Recorder, Totals};

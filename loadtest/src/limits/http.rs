@@ -85,6 +85,7 @@ pub async fn measure(
         connections: 64,
         threads: 1,
         give_up: Duration::from_secs(5),
+        resend_after: Duration::ZERO,
         counters: Arc::new(Counters::default()),
         recorders: vec![Arc::new(Mutex::new(recorder))],
         late_orders,

@@ -95,10 +95,20 @@ impl Request {
 
     /// Builds the request of an event, signed now; false if its provider has no source.
     pub fn build(&mut self, kits: &Kits, run: &Run, event: u32, now_unix: i64) -> bool {
+        let is_forged = run.facts(event).plan == Plan::Forged;
+        self.build_as(kits, run, event, now_unix, is_forged)
+    }
+
+    /// Builds a request of an event that a forger would send, with a signature that is well-formed and wrong.
+    pub fn forge(&mut self, kits: &Kits, run: &Run, event: u32, now_unix: i64) -> bool {
+        self.build_as(kits, run, event, now_unix, true)
+    }
+
+    fn build_as(&mut self, kits: &Kits, run: &Run, event: u32, now_unix: i64, is_forged: bool) -> bool {
         let facts = run.facts(event);
         let Some(kit) = kits.get(facts.provider) else { return false };
-        let secret = match (&kits.wrong_secret, facts.plan) {
-            (Some(wrong), Plan::Forged) => wrong,
+        let secret = match &kits.wrong_secret {
+            Some(wrong) if is_forged => wrong,
             _ => &kit.secret,
         };
         self.bytes.clear();
