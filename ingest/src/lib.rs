@@ -11,6 +11,7 @@ mod metrics;
 mod openapi;
 mod publisher;
 mod reload;
+mod tls;
 mod traces;
 
 use std::path::Path;
@@ -21,12 +22,14 @@ use platform::amqp::{Link, Stage};
 use platform::config::{self, Config, ConfigError};
 use platform::http::{self, Limits, ServeError};
 use platform::telemetry::{self, Readiness};
+use platform::tls::TlsError;
 use platform::trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::commands::Command;
 use crate::intake::Gateway;
 use crate::reload::Reloads;
+use crate::tls::Tls;
 
 /// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,9 @@ pub enum IngestError {
     /// A source or its secret is not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The certificate or its key is not usable.
+    #[error("ingest.tls_certificate: {0}")]
+    Tls(#[from] TlsError),
     /// A listener cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -54,6 +60,7 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
     telemetry::serve_internal(config.ingest.internal_listen, readiness.clone(), stop.clone()).await?;
     // Behind the recorder of metrics: it has some.
     let tracer = Tracer::open(&config.trace, "ingest")?;
+    let tls = Tls::open(&config.ingest)?;
     let listener = http::bind(config.ingest.listen).await?;
     // The link outlives `stop`: requests under way still publish.
     let link_stop = CancellationToken::new();
@@ -64,7 +71,8 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         readiness.clone(),
         link_stop.clone(),
     );
-    tracing::info!(listen = %config.ingest.listen, sources = sources.len(), "taking webhooks");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tracing::info!(listen = %config.ingest.listen, scheme, sources = sources.len(), "taking webhooks");
     let limits = Limits {
         connections_max: config.ingest.connections_max,
         client_connections_max: config.ingest.client_connections_max,
@@ -74,9 +82,11 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
     };
     let gateway = Arc::new(Gateway::new(&config, sources, link, tracer.clone()));
     tokio::spawn(admission::sweep(Arc::clone(&gateway), stop.clone()));
-    tokio::spawn(reloads.serve(Arc::clone(&gateway), stop.clone()));
+    let listens = tls.as_ref().map(|tls| Arc::clone(&tls.listener));
+    tokio::spawn(reloads.serve(Arc::clone(&gateway), tls, stop.clone()));
     let serve = http::serve(
         listener,
+        listens,
         limits,
         |peer| {
             let gateway = Arc::clone(&gateway);
