@@ -22,6 +22,7 @@ use platform::amqp::{Link, PublishError, Stage};
 use platform::clock::{now_ms, now_us};
 use platform::config::{Config, ConfiguredSource};
 use platform::counters::UnderWay;
+use platform::tls::TlsError;
 use platform::trace::{Tracer, wall_us};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -130,11 +131,14 @@ impl Gateway {
     }
 
     /// Who asks providers about claims; none where no source needs it.
-    pub fn confirmer(&self, config: &Config) -> std::io::Result<Option<Confirmer>> {
+    pub fn confirmer(&self, config: &Config) -> Result<Option<Confirmer>, TlsError> {
         let Some(claims) = &self.claims else { return Ok(None) };
         Ok(Some(Confirmer {
             sources: Arc::clone(&self.sources),
-            api: Arc::new(Api::new(Duration::from_millis(config.ingest.fetch_timeout_ms))?),
+            api: Arc::new(Api::new(
+                Duration::from_millis(config.ingest.fetch_timeout_ms),
+                &config.ingest.fetch_ca_file,
+            )?),
             events: Arc::clone(&self.publisher),
             claims: Arc::clone(claims),
             shards: self.shards,

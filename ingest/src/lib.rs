@@ -13,6 +13,7 @@ mod openapi;
 #[doc(hidden)] // Open to the simulation only.
 pub mod publisher;
 mod reload;
+mod tls;
 mod traces;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ use platform::amqp::{Link, Stage};
 use platform::config::{self, Config, ConfigError};
 use platform::http::{self, Limits, ServeError};
 use platform::telemetry::{self, Readiness};
+use platform::tls::TlsError;
 use platform::trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +32,7 @@ pub use crate::commands::Command;
 use crate::endpoint::Sources;
 use crate::intake::Gateway;
 use crate::reload::Reloads;
+use crate::tls::Tls;
 
 /// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +41,11 @@ pub enum IngestError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Providers' APIs cannot be asked.
-    #[error(
-        "no provider's API can be asked: {0}; install the certificates of the system's authorities (ca-certificates), or name a file of them in SSL_CERT_FILE"
-    )]
-    Authorities(#[source] std::io::Error),
+    #[error("ingest.fetch_ca_file: {0}")]
+    Authorities(TlsError),
+    /// The certificate or its key is not usable.
+    #[error("ingest.tls_certificate: {0}")]
+    Tls(#[from] TlsError),
     /// A listener cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -62,6 +66,7 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
     telemetry::serve_internal(config.ingest.internal_listen, readiness.clone(), stop.clone()).await?;
     // Behind the recorder of metrics: it has some.
     let tracer = Tracer::open(&config.trace, "ingest")?;
+    let tls = Tls::open(&config.ingest)?;
     let listener = http::bind(config.ingest.listen).await?;
     // The link outlives `stop`: requests under way still publish.
     let link_stop = CancellationToken::new();
@@ -76,7 +81,8 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         let (name, readiness) = ("tollgate ingest: claims".into(), Readiness::of(&["rabbitmq"]));
         Link::open(config.rabbitmq.clone(), name, Stage::Fetch, readiness, link_stop.clone())
     });
-    tracing::info!(listen = %config.ingest.listen, sources = sources.len(), "taking webhooks");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tracing::info!(listen = %config.ingest.listen, scheme, sources = sources.len(), "taking webhooks");
     let limits = Limits {
         connections_max: config.ingest.connections_max,
         client_connections_max: config.ingest.client_connections_max,
@@ -92,9 +98,11 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         }
     };
     tokio::spawn(admission::sweep(Arc::clone(&gateway), stop.clone()));
-    tokio::spawn(reloads.serve(Arc::clone(&gateway), stop.clone()));
+    let listens = tls.as_ref().map(|tls| Arc::clone(&tls.listener));
+    tokio::spawn(reloads.serve(Arc::clone(&gateway), tls, stop.clone()));
     let serve = http::serve(
         listener,
+        listens,
         limits,
         |peer| {
             let gateway = Arc::clone(&gateway);

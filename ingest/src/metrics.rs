@@ -6,6 +6,7 @@ use metrics::{
 };
 use platform::amqp::PublishError;
 use platform::counters::Counters;
+use platform::tls::{Certificate, Handshake};
 
 use crate::answer::Outcome;
 
@@ -135,6 +136,40 @@ impl ReloadMetrics {
         );
         let outcome = |outcome| counter!("tollgate_ingest_reloads_total", "outcome" => outcome);
         Self { applied: outcome("applied"), refused: outcome("refused") }
+    }
+}
+
+/// Metrics of the public listener's TLS.
+pub struct TlsMetrics {
+    /// Handshakes by how they ended.
+    pub handshakes: Counters<Handshake>,
+    not_after: Gauge,
+}
+
+impl TlsMetrics {
+    pub fn new() -> Self {
+        describe_counter!(
+            "tollgate_ingest_tls_handshakes_total",
+            "TLS handshakes of the public listener, by outcome: done, or why not."
+        );
+        describe_gauge!(
+            "tollgate_ingest_certificate_not_after_timestamp_seconds",
+            "Unix time at which the public listener's certificate, or the first of its chain, ends; +Inf where it is plain HTTP."
+        );
+        let not_after = gauge!("tollgate_ingest_certificate_not_after_timestamp_seconds");
+        not_after.set(f64::INFINITY);
+        Self {
+            handshakes: Counters::of(
+                &Handshake::ALL,
+                |outcome| counter!("tollgate_ingest_tls_handshakes_total", "outcome" => outcome.as_str()),
+            ),
+            not_after,
+        }
+    }
+
+    /// This one is shown from now on.
+    pub fn shows(&self, certificate: &Certificate) {
+        self.not_after.set(unix(certificate.not_after));
     }
 }
 

@@ -115,7 +115,7 @@ impl Collector {
                 async move { Ok(take(&collected, request).await) }
             })
         };
-        tokio::spawn(http::serve(listener, Limits::INTERNAL, serve, stop.clone()));
+        tokio::spawn(http::serve(listener, None, Limits::INTERNAL, serve, stop.clone()));
         Some(Self { collected, stop })
     }
 

@@ -19,6 +19,7 @@ use scylla::value::{CqlDate, CqlDecimal};
 use uuid::Uuid;
 
 use crate::config::Cassandra;
+use crate::tls::client_config;
 
 const TABLES: &str = include_str!("../../schema/cassandra/tables.cql");
 
@@ -28,6 +29,9 @@ pub enum CassandraError {
     /// No node answers, or it refuses the credentials.
     #[error("cannot connect to Cassandra: {0}")]
     Connect(#[from] NewSessionError),
+    /// What is needed for it cannot be read.
+    #[error("cannot connect to Cassandra: {0}")]
+    Setup(String),
     /// A statement failed.
     #[error("Cassandra refused a statement: {0}")]
     Execute(#[from] ExecutionError),
@@ -73,16 +77,24 @@ pub async fn connect(config: &Cassandra) -> Result<Session, CassandraError> {
         .keepalive_timeout(Duration::from_secs(4))
         .pool_size(PoolSize::PerHost(NonZeroUsize::MIN));
     if !config.user.is_empty() {
-        builder = builder.user(&config.user, config.password.expose());
+        let password = config.current_password().map_err(CassandraError::Setup)?;
+        builder = builder.user(&config.user, password.expose());
+    }
+    if config.tls {
+        let tls = client_config(&config.ca_file).map_err(|error| CassandraError::Setup(error.to_string()))?;
+        builder = builder.tls_context(Some(tls));
     }
     Ok(builder.build().await?)
 }
 
-/// Creates the keyspace, the tables and the columns that are not there.
+/// Creates the keyspace, the tables and the columns that are not there; with `cassandra.create = false` it does not.
 ///
 /// # Errors
 /// What Cassandra says.
 pub async fn create_schema(session: &Session, config: &Cassandra) -> Result<(), CassandraError> {
+    if !config.create {
+        return check_replication(session, &config.keyspace).await;
+    }
     let keyspace =
         format!("CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {}", config.keyspace, config.replication);
     session.query_unpaged(keyspace, ()).await?;

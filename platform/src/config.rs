@@ -2,6 +2,7 @@
 //! relation between limits checked before anything starts.
 
 mod changes;
+mod files;
 mod load;
 mod orders;
 mod secret;
@@ -109,6 +110,10 @@ pub struct Trace {
 #[allow(missing_docs)]
 pub struct RabbitMq {
     pub url: Secret,
+    pub password: Secret,
+    pub password_file: PathBuf,
+    pub ca_file: PathBuf,
+    pub create: bool,
     pub queue_prefix: String,
     pub shards: u16,
     pub group_size: u16,
@@ -136,6 +141,10 @@ pub struct Cassandra {
     pub nodes: Vec<String>,
     pub user: String,
     pub password: Secret,
+    pub password_file: PathBuf,
+    pub tls: bool,
+    pub ca_file: PathBuf,
+    pub create: bool,
     pub keyspace: String,
     pub replication: String,
     pub slot_minutes: i32,
@@ -149,6 +158,8 @@ pub struct Cassandra {
 #[allow(missing_docs)]
 pub struct Postgres {
     pub url: Secret,
+    pub password: Secret,
+    pub password_file: PathBuf,
     pub schema: String,
     pub connections_max: u32,
 }
@@ -169,6 +180,8 @@ pub enum ProxyHeader {
 #[allow(missing_docs)]
 pub struct Ingest {
     pub listen: SocketAddr,
+    pub tls_certificate: PathBuf,
+    pub tls_key: PathBuf,
     pub internal_listen: SocketAddr,
     pub workers: usize,
     pub body_bytes_max: usize,
@@ -187,6 +200,7 @@ pub struct Ingest {
     pub unverified_burst: u32,
     pub fetches_in_flight_max: usize,
     pub fetch_timeout_ms: u64,
+    pub fetch_ca_file: PathBuf,
 }
 
 /// `[writer]`
@@ -401,6 +415,7 @@ impl Config {
             ));
         }
         self.check_addresses()?;
+        self.check_files_named()?;
         self.status.check()?;
         self.orders.check()?;
         self.sources.iter().try_for_each(|(name, source)| source.check(name, &self.regions))

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::proxies::TrustedProxies;
 use crate::shares::Shares;
+use crate::tls::ServerTls;
 
 /// Why a listener cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,20 @@ async fn names_version(stream: &TcpStream) -> std::io::Result<()> {
     }
 }
 
+fn debug_early_end<E: std::fmt::Debug>(ended: Result<(), E>) {
+    if let Err(error) = ended {
+        tracing::debug!(?error, "connection ended early");
+    }
+}
+
+/// Returns if nothing was asked for so long. What comes out of an encrypted connection cannot be looked at in advance.
+async fn never_asked(asked: &AtomicBool, header_timeout: Duration) {
+    tokio::time::sleep(header_timeout).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Binds an address.
 ///
 /// # Errors
@@ -94,9 +110,15 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
 }
 
-/// Serves until `stop`, then lets requests under way end. `make` gives each connection its service.
-pub async fn serve<S, B>(listener: TcpListener, limits: Limits, make: impl Fn(SocketAddr) -> S, stop: CancellationToken)
-where
+/// Serves until `stop`, then lets requests under way end. `make` gives each connection its service; with `tls` all of them
+/// are encrypted, and a handshake has its time within the bounds of connections.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    limits: Limits,
+    make: impl Fn(SocketAddr) -> S,
+    stop: CancellationToken,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
@@ -143,14 +165,29 @@ where
         }
         let _unsupported = stream.set_nodelay(true);
         let (builder, service, watcher) = (builder.clone(), make(peer), graceful.watcher());
-        let (stop, header_timeout) = (stop.clone(), limits.header_timeout);
+        let (tls, stop, header_timeout) = (tls.clone(), stop.clone(), limits.header_timeout);
         tokio::spawn(async move {
             // A client that connects and says nothing must not hold its place: hyper's timers start with a version.
-            let spoke = tokio::time::timeout(header_timeout, names_version(&stream));
-            if matches!(stop.run_until_cancelled(spoke).await, Some(Ok(Ok(())))) {
-                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                if let Err(error) = watcher.watch(connection).await {
-                    tracing::debug!(error, "connection ended early");
+            if let Some(tls) = tls {
+                let accepted = stop.run_until_cancelled(tls.accept(stream, header_timeout)).await;
+                if let Some(Some(stream)) = accepted {
+                    let asked = Arc::new(AtomicBool::new(false));
+                    let asks = Arc::clone(&asked);
+                    let service = service_fn(move |request| {
+                        asks.store(true, Ordering::Relaxed);
+                        service.call(request)
+                    });
+                    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                    tokio::select! {
+                        ended = watcher.watch(connection) => debug_early_end(ended),
+                        () = never_asked(&asked, header_timeout) => {}
+                    }
+                }
+            } else {
+                let spoke = tokio::time::timeout(header_timeout, names_version(&stream));
+                if matches!(stop.run_until_cancelled(spoke).await, Some(Ok(Ok(())))) {
+                    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                    debug_early_end(watcher.watch(connection).await);
                 }
             }
             drop((place, share));

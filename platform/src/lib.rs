@@ -14,4 +14,5 @@ pub mod proxies;
 pub mod retry;
 pub mod shares;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;

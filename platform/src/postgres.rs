@@ -11,9 +11,13 @@ use crate::config::Postgres;
 /// Makes the pool; connections are opened when they are needed.
 ///
 /// # Errors
-/// When the URL is not one.
+/// When the URL is not one, or the password cannot be read.
 pub fn pool(config: &Postgres, lock_timeout: Duration) -> Result<PgPool, sqlx::Error> {
-    let options = PgConnectOptions::from_str(config.url.expose())?
+    let mut options = PgConnectOptions::from_str(config.url.expose())?;
+    if let Some(password) = config.current_password().map_err(|error| sqlx::Error::Configuration(error.into()))? {
+        options = options.password(password.expose());
+    }
+    let options = options
         .application_name("tollgate")
         .options([
             ("search_path", config.schema.as_str()),
@@ -60,6 +64,11 @@ pub async fn reach(pool: &PgPool) -> Result<(), Unreachable> {
 /// # Errors
 /// What Postgres says.
 pub async fn create_schema(pool: &PgPool, schema: &str) -> Result<(), sqlx::Error> {
+    // Asked first: who may not make schemas may not do so where the schema is there either.
+    let found = sqlx::query("SELECT FROM pg_namespace WHERE nspname = $1").bind(schema).fetch_optional(pool).await?;
+    if found.is_some() {
+        return Ok(());
+    }
     // The name was checked to be a plain identifier when the configuration was loaded.
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""))).execute(pool).await?;
     Ok(())

@@ -10,7 +10,7 @@ use crate::telemetry;
 
 /// Loads the configuration and hands it to `run` with a token that SIGTERM or SIGINT cancels.
 ///
-/// `--check-config` reads the secrets and prints the effective configuration instead; services are not asked. A second signal ends the process at once.
+/// `--check-config` reads the secrets, certificates and keys and prints the effective configuration instead; services are not asked. A second signal ends the process at once.
 pub fn start<F, E>(args: &ConfigArgs, workers: fn(&Config) -> usize, run: F) -> ExitCode
 where
     F: AsyncFnOnce(Config, CancellationToken) -> Result<(), E>,
@@ -19,6 +19,7 @@ where
     let checked = load(args).and_then(|config| match args.check_config {
         true => config
             .prepare_sources(&folder_of(args.config.as_deref()))
+            .and(config.check_files())
             .and(config.to_toml())
             .map(|text| (config, Some(text))),
         false => Ok((config, None)),

@@ -12,6 +12,12 @@ use metrics::{describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 use crate::http;
@@ -22,18 +28,32 @@ const SECONDS: [f64; 19] =
 /// Histogram bounds of counts (rows, events).
 const COUNTS: [f64; 13] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0];
 
+/// The crates that log what they have made sure to be no secret.
+const OURS: [&str; 5] = ["domain", "ingest", "platform", "reconciler", "writer"];
+
+/// Whether anything may be logged of this. What libraries say for their own debugging holds headers, bodies, parameters and
+/// passwords as they are, so no configuration can turn that on.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let ours = metadata.target().split("::").next().is_some_and(|name| OURS.contains(&name));
+    ours || *metadata.level() <= Level::INFO
+}
+
 /// Writes log lines to standard error. Calling it again changes nothing.
 pub fn init_logs(log: &Log) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&log.filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let most = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    let cap = filter_fn(may_be_logged).with_max_level_hint(most);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         // It would be said on standard error too, and panic where that is closed.
         .log_internal_errors(false);
     let _already_set = match log.format {
-        LogFormat::Human => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Human => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(colours).finish().with(cap).try_init()
+        }
+        LogFormat::Json => builder.json().finish().with(cap).try_init(),
     };
 }
 
@@ -154,6 +174,6 @@ pub async fn serve_internal_with(
     let listener = http::bind(address).await?;
     let local = listener.local_addr().map_err(http::ServeError::Io)?;
     let service = hyper_util::service::TowerToHyperService::new(router);
-    tokio::spawn(http::serve(listener, http::Limits::INTERNAL, move |_| service.clone(), stop));
+    tokio::spawn(http::serve(listener, None, http::Limits::INTERNAL, move |_| service.clone(), stop));
     Ok(local)
 }

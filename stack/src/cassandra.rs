@@ -11,6 +11,7 @@ use crate::health;
 use crate::install::{agent_jar, jars_dir, which};
 use crate::layout::Layout;
 use crate::ports::Ports;
+use crate::tls::Tls;
 
 /// What turns a careful start in a data centre into a quick one of a single node: nobody is there to wait for.
 const FAST_START: [&str; 3] = [
@@ -57,7 +58,7 @@ pub fn command(layout: &Layout, ports: &Ports) -> Result<Command> {
     let data = layout.data("cassandra");
     let conf = data.join("conf");
     fs::create_dir_all(&conf)?;
-    fs::write(conf.join("cassandra.yaml"), configuration(&data, ports))?;
+    fs::write(conf.join("cassandra.yaml"), configuration(layout, &data, ports)?)?;
     fs::write(conf.join("logback.xml"), include_str!("../assets/logback.xml"))?;
     fs::write(conf.join("jvm17.args"), include_str!("../assets/jvm17.args"))?;
     // Native libraries are unpacked here at each start; a killed node leaves them behind.
@@ -93,11 +94,13 @@ pub fn command(layout: &Layout, ports: &Ports) -> Result<Command> {
     Ok(command)
 }
 
-fn configuration(data: &Path, ports: &Ports) -> String {
-    include_str!("../assets/cassandra.yaml")
+fn configuration(layout: &Layout, data: &Path, ports: &Ports) -> Result<String> {
+    let secured = Tls::of(layout).map(|tls| tls.cassandra()).transpose()?.unwrap_or_default();
+    let text = include_str!("../assets/cassandra.yaml")
         .replace("@DATA@", &data.display().to_string())
         .replace("@CQL_PORT@", &ports.cql.to_string())
-        .replace("@STORAGE_PORT@", &ports.cassandra_storage.to_string())
+        .replace("@STORAGE_PORT@", &ports.cassandra_storage.to_string());
+    Ok(text + &secured)
 }
 
 /// CQL is answered. The node opens that port only when it is ready.

@@ -26,6 +26,7 @@ const AFTER_HELP: &str = "\
 Examples:
   cargo stack up                      start all services, install what is missing
   cargo stack up postgres cassandra   start only these
+  TOLLGATE_STACK_DIR=.tollgate/tls cargo stack up --tls   a second stack, with TLS
   eval \"$(cargo stack env)\"           let programs started by hand find them
   cargo stack logs cassandra --lines 100
   cargo stack kill rabbitmq && cargo stack start rabbitmq
@@ -42,6 +43,9 @@ Exit status: 0 done, 1 failed, 2 wrong arguments, 3 (status only) not every serv
 enum Action {
     /// Start services and wait until they are healthy; those that run are left alone
     Up {
+        /// Make a stack whose services speak TLS alone and ask for passwords, with an authority of its own
+        #[arg(long)]
+        tls: bool,
         /// Which ones [default: all]
         services: Vec<Service>,
     },
@@ -99,7 +103,10 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode> {
     let stack = Stack::open()?;
     match arguments.command {
-        Action::Up { services } => {
+        Action::Up { tls, services } => {
+            if tls {
+                crate::tls::Tls::make(stack.layout())?;
+            }
             stack.up(if services.is_empty() { &Service::ALL } else { &services })?;
             eprintln!("\nFor programs started by hand: eval \"$(cargo stack env)\"");
         }

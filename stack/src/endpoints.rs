@@ -27,6 +27,9 @@ pub struct Endpoints {
     pub own_rabbitmq: bool,
     /// See `own_rabbitmq`.
     pub own_cassandra: bool,
+    /// What programs need beside the addresses where services ask for passwords, as environment variables.
+    #[serde(skip)]
+    pub credentials: Vec<(String, String)>,
 }
 
 impl Endpoints {
@@ -42,6 +45,7 @@ impl Endpoints {
             prometheus_url: format!("http://127.0.0.1:{}", ports.prometheus),
             own_rabbitmq: true,
             own_cassandra: true,
+            credentials: Vec::new(),
         }
     }
 
@@ -84,7 +88,8 @@ impl Endpoints {
         let replication = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned();
         let replication = ("TOLLGATE_CASSANDRA_REPLICATION".to_owned(), replication);
         let single = [(self.own_rabbitmq, group_size), (self.own_cassandra, replication)];
-        addresses.chain(single.into_iter().filter(|(own, _)| *own).map(|(_, pair)| pair)).collect()
+        let single = single.into_iter().filter(|(own, _)| *own).map(|(_, pair)| pair);
+        addresses.chain(single).chain(self.credentials.iter().cloned()).collect()
     }
 }
 

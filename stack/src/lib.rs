@@ -15,8 +15,8 @@
 //! ```
 
 mod cassandra;
+pub mod certificates;
 pub mod cli;
-mod conformance;
 mod demo;
 mod endpoints;
 mod health;
@@ -27,6 +27,7 @@ mod postgres;
 mod process;
 mod progress;
 mod prometheus;
+mod python;
 mod rabbitmq;
 mod service;
 mod stack;
@@ -35,6 +36,7 @@ mod state;
 mod steps;
 mod stop;
 mod sys;
+mod tls;
 mod verify;
 mod wait;
 

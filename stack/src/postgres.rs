@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::certificates::Issued;
 use crate::install::{run, which};
 use crate::layout::{Layout, last_lines};
 use crate::ports::Ports;
+use crate::tls::Tls;
 use crate::wait::{self, Deadline};
-use crate::{health, process, sys};
+use crate::{Service, health, process, sys};
 
 /// The name of the user and of the database.
 pub const NAME: &str = "tollgate";
@@ -118,11 +120,31 @@ pub fn command(layout: &Layout, ports: &Ports, dir: &Path) -> Result<Command> {
     }
     settle(dir)?;
     let configuration = data.join("postgresql.conf");
-    fs::write(&configuration, settings(ports, &dir.join("run")))?;
+    let mut text = settings(ports, &dir.join("run"));
+    if let Some(tls) = Tls::of(layout) {
+        text += Tls::POSTGRES;
+        encrypt(&tls, &data, account)?;
+    }
+    fs::write(&configuration, text)?;
     own(&configuration, account)?;
     let mut command = as_account(&postgres, account);
     command.arg("-D").arg(&data);
     Ok(command)
+}
+
+/// Gives the server its certificate and key, and lets in nobody without TLS and a password.
+fn encrypt(tls: &Tls, data: &Path, account: Option<Account>) -> Result<()> {
+    let Issued { certificate, key } = tls.issued(Service::Postgres);
+    for (from, to) in [(certificate, "server.pem"), (key, "server.key")] {
+        fs::copy(from, data.join(to))?;
+    }
+    fs::write(data.join("pg_hba.conf"), Tls::POSTGRES_CLIENTS)?;
+    for name in ["server.pem", "server.key", "pg_hba.conf"] {
+        let path = data.join(name);
+        own(&path, account)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
 }
 
 /// After a crash: waits for the last processes of the earlier server, which end by themselves, and removes its lock
@@ -160,8 +182,20 @@ fn create(layout: &Layout, account: Option<Account>, dir: &Path, postgres: &Path
     let log = layout.log("postgres");
     let initdb = program("initdb").context("`initdb` is missing; install the package postgresql")?;
     let mut command = as_account(&initdb, account);
-    command.args(["--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust", "--username", NAME, "-D"]).arg(&fresh);
-    run(&mut command, &log)?;
+    command.args(["--encoding=UTF8", "--locale=C.UTF-8", "--username", NAME, "-D"]).arg(&fresh);
+    let password = dir.join("password");
+    match Tls::of(layout) {
+        None => command.arg("--auth=trust"),
+        Some(tls) => {
+            fs::write(&password, tls.password()?)?;
+            own(&password, account)?;
+            command.arg("--auth=scram-sha-256").arg("--pwfile").arg(&password)
+        }
+    };
+    let made = run(&mut command, &log);
+    // It is in the database now, and nowhere else that its user reads.
+    let _absent = fs::remove_file(&password);
+    made?;
     create_database(account, postgres, &fresh)
         .with_context(|| format!("the end of the log:\n{}", last_lines(&log, 20)))?;
     fs::rename(&fresh, dir.join("data"))?;
@@ -208,6 +242,19 @@ fn settings(ports: &Ports, sockets: &Path) -> String {
 /// When not.
 pub fn health(ports: &Ports) -> Result<()> {
     health::postgres(&format!("127.0.0.1:{}", ports.postgres), NAME, NAME)
+}
+
+/// The server takes connections, which one that recovers does not; for servers that want a password.
+///
+/// # Errors
+/// When it does not.
+pub fn accepts(ports: &Ports) -> Result<()> {
+    let asks = program("pg_isready").context("`pg_isready` is missing; install the package postgresql")?;
+    let mut command = Command::new(asks);
+    command.args(["-q", "-h", "127.0.0.1", "-U", NAME, "-d", NAME, "-p"]).arg(ports.postgres.to_string());
+    let status = command.status().context("cannot run `pg_isready`")?;
+    ensure!(status.success(), "the server does not take connections yet");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use crate::health;
 use crate::layout::Layout;
 use crate::ports::Ports;
+use crate::tls::Tls;
 
 /// The wrapper of the same name in the search path would switch to another user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -39,7 +40,7 @@ pub fn commands(layout: &Layout, ports: &Ports) -> Result<[(&'static str, Comman
     write_cookie(&home.join(".erlang.cookie"))?;
     fs::write(home.join("enabled_plugins"), PLUGINS)?;
     fs::write(home.join("rabbitmq-env.conf"), "")?;
-    fs::write(home.join("rabbitmq.conf"), configuration(ports))?;
+    fs::write(home.join("rabbitmq.conf"), configuration(layout, ports)?)?;
 
     // Started here rather than by Erlang, which would detach it from everything that could stop it again.
     let mut epmd = Command::new("epmd");
@@ -89,11 +90,16 @@ fn erlang_environment(command: &mut Command, home: &PathBuf, ports: &Ports) {
         .env("ERL_CRASH_DUMP_SECONDS", "0");
 }
 
-fn configuration(ports: &Ports) -> String {
-    include_str!("../assets/rabbitmq.conf")
+fn configuration(layout: &Layout, ports: &Ports) -> Result<String> {
+    const PLAIN: &str = "listeners.tcp.1 = 127.0.0.1:@AMQP_PORT@\n";
+    let mut text = include_str!("../assets/rabbitmq.conf").to_owned();
+    if let Some(tls) = Tls::of(layout) {
+        text = text.replace(PLAIN, &tls.rabbitmq(ports.amqp)?);
+    }
+    Ok(text
         .replace("@AMQP_PORT@", &ports.amqp.to_string())
         .replace("@MANAGEMENT_PORT@", &ports.rabbitmq_management.to_string())
-        .replace("@METRICS_PORT@", &ports.rabbitmq_metrics.to_string())
+        .replace("@METRICS_PORT@", &ports.rabbitmq_metrics.to_string()))
 }
 
 /// Whoever knows the cookie commands the node: random, and readable by its owner alone.

@@ -14,6 +14,7 @@ use crate::progress::Progress;
 use crate::prometheus::ScrapeTargets;
 use crate::start::Starter;
 use crate::state::State;
+use crate::tls::Tls;
 use crate::wait::{self, Deadline};
 use crate::{Service, install, postgres, prometheus, rabbitmq, sys};
 
@@ -196,7 +197,7 @@ impl Stack {
         let deadline = Deadline::within(HEALTHY_WITHIN);
         wait::until(&deadline, || match (self.given(service, &state), ports) {
             (Some(address), _) => wait::answers(service, &address),
-            (None, Some(ports)) => wait::healthy(service, ports),
+            (None, Some(ports)) => wait::healthy(service, &self.layout, ports),
             (None, None) => Err(never_started()),
         })
     }
@@ -227,7 +228,7 @@ impl Stack {
     }
 
     fn endpoints_of(&self, ports: Option<&Ports>) -> Result<Endpoints> {
-        let own = ports.map(Endpoints::of);
+        let own = ports.map(|ports| self.own_endpoints(ports));
         let given = Service::ALL.map(|service| (service, endpoints::given(service, own.as_ref())));
         let all_given = given.iter().all(|(_, address)| address.is_some());
         let mut endpoints =
@@ -240,9 +241,17 @@ impl Stack {
         Ok(endpoints)
     }
 
+    fn own_endpoints(&self, ports: &Ports) -> Endpoints {
+        let plain = Endpoints::of(ports);
+        match Tls::of(&self.layout) {
+            Some(tls) => tls.secure(plain),
+            None => plain,
+        }
+    }
+
     /// What `service` is given as by the environment, if it is not our own.
     pub(crate) fn given(&self, service: Service, state: &State) -> Option<String> {
-        endpoints::given(service, state.ports.as_ref().map(Endpoints::of).as_ref())
+        endpoints::given(service, state.ports.as_ref().map(|ports| self.own_endpoints(ports)).as_ref())
     }
 
     /// How each service is now.
@@ -257,7 +266,7 @@ impl Stack {
             let pid = self.find(&state, service.name()).map(|identity| identity.pid);
             let health = match (&given, &state.ports, pid) {
                 (Some(address), ..) => wait::answers(service, address),
-                (None, Some(ports), Some(_)) => wait::healthy(service, ports),
+                (None, Some(ports), Some(_)) => wait::healthy(service, &self.layout, ports),
                 _ => Err(anyhow!("does not run")),
             };
             Status {

@@ -13,6 +13,7 @@ use crate::progress::Progress;
 use crate::prometheus::ScrapeTargets;
 use crate::state::State;
 use crate::sys::Signal;
+use crate::tls::Tls;
 use crate::wait::{self, Deadline};
 use crate::{Service, cassandra, install, postgres, prometheus, rabbitmq, sys};
 
@@ -38,7 +39,7 @@ impl Starter<'_> {
         let say = |what: &str| self.progress.say(service.name(), what);
         if let Some(running) = self.find(service.name()) {
             self.remember(service.name(), &running)?;
-            if wait::healthy(service, self.ports).is_ok() {
+            if wait::healthy(service, self.layout, self.ports).is_ok() {
                 if reconfigured {
                     running.signal(Signal::Hangup);
                 }
@@ -94,10 +95,13 @@ impl Starter<'_> {
                 let dir = self.state().postgres_dir.clone().unwrap_or_else(|| self.layout.data(name));
                 vec![(name, postgres::command(self.layout, self.ports, &dir)?)]
             }
-            Service::Prometheus => vec![
-                ("postgres_exporter", prometheus::exporter_command(self.ports, &self.endpoints.postgres_url)?),
-                (name, prometheus::command(self.layout, self.ports)?),
-            ],
+            Service::Prometheus => {
+                let mut exporter = prometheus::exporter_command(self.ports, &self.endpoints.postgres_url)?;
+                if let Some(tls) = Tls::of(self.layout) {
+                    exporter.env("PGPASSWORD", tls.password()?);
+                }
+                vec![("postgres_exporter", exporter), (name, prometheus::command(self.layout, self.ports)?)]
+            }
         })
     }
 
@@ -106,7 +110,7 @@ impl Starter<'_> {
         let mut alive = true;
         let healthy = wait::until(&self.deadline, || {
             alive = process.is_alive();
-            if alive { wait::healthy(service, self.ports) } else { Ok(()) }
+            if alive { wait::healthy(service, self.layout, self.ports) } else { Ok(()) }
         });
         if sys::interrupted() {
             bail!("interrupted");

@@ -10,7 +10,7 @@ use crate::stack::PROGRAMS;
 use crate::state::State;
 use crate::sys::Signal;
 use crate::wait::{self, Deadline};
-use crate::{Service, Stack, postgres, process};
+use crate::{Service, Stack, postgres, process, tls};
 
 /// How long a service may take to stop before it is killed.
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
@@ -115,6 +115,7 @@ impl Stack {
             }
         }
         postgres::delete(&self.layout)?;
+        tls::delete(&self.layout)?;
         state.postgres_dir = None;
         state.save(&self.layout.state_file())
     }

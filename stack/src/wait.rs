@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::endpoints::host_port;
+use crate::layout::Layout;
 use crate::ports::Ports;
+use crate::tls::Tls;
 use crate::{Service, cassandra, health, postgres, prometheus, rabbitmq, sys};
 
 const BETWEEN_CHECKS: Duration = Duration::from_millis(100);
@@ -54,11 +56,28 @@ pub fn until(deadline: &Deadline, mut check: impl FnMut() -> Result<()>) -> Resu
 ///
 /// # Errors
 /// When not, with the reason.
-pub fn healthy(service: Service, ports: &Ports) -> Result<()> {
+pub fn healthy(service: Service, layout: &Layout, ports: &Ports) -> Result<()> {
+    if Tls::of(layout).is_some() {
+        return encrypted(service, ports);
+    }
     match service {
         Service::Rabbitmq => rabbitmq::health(ports),
         Service::Cassandra => cassandra::health(ports),
         Service::Postgres => postgres::health(ports),
+        Service::Prometheus => prometheus::health(ports),
+    }
+}
+
+/// Whether a service of a stack with TLS does its work, as far as it says so without one.
+fn encrypted(service: Service, ports: &Ports) -> Result<()> {
+    let address = |port: u16| format!("127.0.0.1:{port}");
+    match service {
+        Service::Rabbitmq => {
+            health::tcp(&address(ports.amqp))?;
+            health::http(&address(ports.rabbitmq_metrics), "/metrics", None)
+        }
+        Service::Cassandra => health::tcp(&address(ports.cql)),
+        Service::Postgres => postgres::accepts(ports),
         Service::Prometheus => prometheus::health(ports),
     }
 }

@@ -22,28 +22,39 @@ const SOURCE: &str = "[ingest]\nrequest_timeout_ms = 60000\n\
                       [sources.rotating]\nprovider = \"tollgate\"\nregion = \"eu\"\nsecrets = [{ directory = \"secrets\" }]";
 
 /// A gateway in a process of its own, with its configuration and secrets in a folder.
-struct Gateway {
-    setup: Setup,
-    folder: PathBuf,
+pub struct Gateway {
+    pub setup: Setup,
+    pub folder: PathBuf,
     process: Child,
     versions: u32,
 }
 
 impl Gateway {
     async fn start(name: &str, secrets: &[(&str, &str)]) -> Result<Self> {
-        let setup = own_setup(name, SOURCE)?;
+        Self::start_with(name, SOURCE, secrets, |_| Ok(())).await
+    }
+
+    /// With another configuration, and what `prepare` puts into the folder beside it.
+    pub async fn start_with(
+        name: &str,
+        configuration: &str,
+        secrets: &[(&str, &str)],
+        prepare: impl FnOnce(&std::path::Path) -> Result<()>,
+    ) -> Result<Self> {
+        let setup = own_setup(name, configuration)?;
         let folder = std::env::temp_dir().join(&setup.config.rabbitmq.queue_prefix);
         fs::create_dir_all(folder.join("secrets"))?;
         fs::write(folder.join("tollgate.toml"), &setup.text)?;
         let mut command = Command::new(program_binary("ingest")?);
         command.arg("--config").arg(folder.join("tollgate.toml")).envs(&setup.variables).kill_on_drop(true);
         lay_out(&folder, 0, secrets)?;
+        prepare(&folder)?;
         let process = command.stderr(File::create(folder.join("log"))?).spawn()?;
         ready(setup.config.ingest.internal_listen).await?;
         Ok(Self { setup, folder, process, versions: 0 })
     }
 
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.setup.config.ingest.listen
     }
 
@@ -61,7 +72,7 @@ impl Gateway {
     }
 
     /// SIGHUP; returns once the configuration was read again with this outcome.
-    async fn reload(&self, outcome: &str) -> Result<()> {
+    pub async fn reload(&self, outcome: &str) -> Result<()> {
         let series = format!("tollgate_ingest_reloads_total{{outcome=\"{outcome}\"}}");
         let before = self.metric(&series).await?;
         self.signal("HUP").await?;
@@ -72,7 +83,7 @@ impl Gateway {
         .await
     }
 
-    async fn metric(&self, series: &str) -> Result<f64> {
+    pub async fn metric(&self, series: &str) -> Result<f64> {
         let text = send(self.setup.config.ingest.internal_listen, "GET", "/metrics", &[], b"").await?.body;
         let line = text.lines().find_map(|line| line.strip_prefix(series)).with_context(|| format!("no {series}"))?;
         Ok(line.trim().parse()?)
@@ -94,11 +105,11 @@ impl Gateway {
         .await
     }
 
-    fn log(&self) -> Result<String> {
+    pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.folder.join("log"))?)
     }
 
-    async fn stop(mut self) -> Result<()> {
+    pub async fn stop(mut self) -> Result<()> {
         self.signal("TERM").await?;
         let status = tokio::time::timeout(Duration::from_secs(20), self.process.wait()).await??;
         ensure!(status.success(), "{status}");

@@ -1,5 +1,7 @@
 //! What tests against real services share: a configuration of their own, signed requests, waiting for conditions.
 
+pub mod https;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -30,6 +30,7 @@ pub fn board() -> Board {
             Row::graphs("Payment events", [items()]),
             Row::graphs("Providers that are asked", [fetches(), fetch_seconds(), claims()]),
             Row::graphs("Configuration and proxies", [reloads(), unnamed()]),
+            Row::graphs("TLS", [handshakes(), certificate_ends()]),
         ],
     }
 }
@@ -184,6 +185,32 @@ fn reloads() -> Panel {
     )
     .query("{{instance}}, {{outcome}}", rate("instance, outcome", "tollgate_ingest_reloads_total", INSTANCE))
     .no_value("never")
+}
+
+fn handshakes() -> Panel {
+    Panel::stack(
+        "TLS handshakes",
+        Unit::PerSecond,
+        "Of the public listener. `not_tls`: plain HTTP, mostly; `refused`: the client does not believe the certificate; \
+         `incompatible`: only old versions or ciphers; `timeout` and `closed`: it did not finish.",
+    )
+    .query("{{outcome}}", rate("outcome", "tollgate_ingest_tls_handshakes_total", INSTANCE))
+    .no_value("no TLS here")
+    .may_be_empty("the listener is plain HTTP")
+}
+
+fn certificate_ends() -> Panel {
+    let end = format!("tollgate_ingest_certificate_not_after_timestamp_seconds{{{INSTANCE}}}");
+    Panel::series(
+        "Time until the certificate ends",
+        Unit::Seconds,
+        "Of the public listener, or the first of its chain. Below zero senders refuse to connect. Red: a week; an alert comes \
+         two weeks before.",
+    )
+    .query("{{instance}}", format!("min by (instance) ({end} < +Inf) - time()"))
+    .levels(Levels::Below(14.0 * 86_400.0, 7.0 * 86_400.0))
+    .no_value("no TLS here")
+    .may_be_empty("the listener is plain HTTP")
 }
 
 fn unnamed() -> Panel {

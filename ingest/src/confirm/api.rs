@@ -1,5 +1,6 @@
 //! One question to a provider's API.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use platform::tls::{TlsError, client_config};
 
 /// A payment with hundreds of refunds has less.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -39,14 +41,13 @@ pub struct Api {
 }
 
 impl Api {
+    /// Believes what is signed by an authority of `ca_file`, or, where that is empty, by a public one.
+    ///
     /// # Errors
-    /// When the system has no certificates of authorities.
-    pub fn new(timeout: Duration) -> std::io::Result<Self> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
-            .https_or_http()
-            .enable_http1()
-            .build();
+    /// When the file cannot be used.
+    pub fn new(timeout: Duration, ca_file: &Path) -> Result<Self, TlsError> {
+        let tls = client_config(ca_file)?.as_ref().clone();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), timeout })
     }
 

@@ -1,6 +1,7 @@
 //! RabbitMQ: topology, publishing with confirms, consuming in batches. Publishing and consuming use connections of
 //! their own, so that an alarm which blocks publishers never stops consumers.
 
+mod connect;
 mod consume;
 mod depths;
 mod drain;
@@ -8,6 +9,7 @@ mod link;
 mod publish;
 mod topology;
 
+pub use connect::connect;
 pub use consume::{Batch, Collect, Handler, Subscription, consume};
 pub use depths::{Depths, Waiting};
 pub use drain::{Deliveries, drain};
@@ -18,7 +20,7 @@ pub use topology::{Queues, Stage, declare};
 use std::io;
 use std::time::Duration;
 
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, Connection};
 
 use crate::config::RabbitMq;
 
@@ -40,24 +42,22 @@ async fn open(config: &RabbitMq, name: &str, stage: Stage) -> lapin::Result<(Con
 /// An error in words that say what a person can do.
 fn explain(error: &lapin::Error) -> String {
     let text = error.to_string();
-    match text.contains("PRECONDITION") && text.contains("inequivalent arg") {
-        true => format!(
-            "{text}; the queue was made with another configuration: set rabbitmq.group_size (and what else is named) to \
-             what the queue has, take another rabbitmq.queue_prefix, or delete the empty queue"
-        ),
-        false => text,
-    }
-}
-
-async fn connect(config: &RabbitMq, name: &str) -> lapin::Result<Connection> {
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    // The heartbeat finds a half-open connection within 2 × its seconds.
-    let uri = config.url.expose();
-    let separator = if uri.contains('?') { '&' } else { '?' };
-    let uri = if uri.contains("heartbeat=") {
-        uri.to_owned()
+    let hint = if text.contains("PRECONDITION") && text.contains("inequivalent arg") {
+        "the queue was made with another configuration: set rabbitmq.group_size (and what else is named) to \
+         what the queue has, take another rabbitmq.queue_prefix, or delete the empty queue"
+    } else if text.contains("NOT_FOUND") && text.contains("no queue") {
+        "make the queues with `writer setup`, as a user who may declare them"
+    } else if text.contains("ACCESS_REFUSED") && text.contains("Login was refused") {
+        "the user or password of rabbitmq.url, rabbitmq.password or rabbitmq.password_file is wrong"
+    } else if text.contains("ACCESS_REFUSED") {
+        "docs/SECURITY.md has the permissions that each program needs; without that to declare queues, set \
+         rabbitmq.create = false and make them with `writer setup`"
+    } else if text.contains("invalid peer certificate") {
+        "rabbitmq.ca_file must hold the authority that signed RabbitMQ's certificate, which must name the host of rabbitmq.url"
+    } else if text.contains("received corrupt message") || text.contains("TLS handshake") {
+        "RabbitMQ does not speak TLS on this port: rabbitmq.url must name its TLS port (5671, mostly), or begin with amqp://"
     } else {
-        format!("{uri}{separator}heartbeat=5&connection_timeout=5000")
+        return text;
     };
-    Connection::connect(&uri, properties).await
+    format!("{text}; {hint}")
 }

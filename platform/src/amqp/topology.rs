@@ -56,21 +56,22 @@ impl Queues {
     }
 }
 
-/// Declares the queues of a stage and opens a channel with publisher confirms.
+/// Declares the queues of a stage and opens a channel with publisher confirms. With `rabbitmq.create = false` the queues are
+/// only looked for: whoever may declare a queue may delete it.
 ///
 /// # Errors
 /// What RabbitMQ says; a queue that exists with other arguments is `PRECONDITION_FAILED`.
 pub async fn declare(connection: &Connection, config: &RabbitMq, stage: Stage) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     let queues = Queues::of(config);
-    declare_queue(&channel, &queues.dead(), arguments(config, config.reconcile_queue_bytes_max, None)).await?;
+    declare_queue(&channel, config, &queues.dead(), arguments(config, config.reconcile_queue_bytes_max, None)).await?;
     let bytes_max = match stage {
         Stage::Write | Stage::Fetch => config.write_queue_bytes_max,
         Stage::Reconcile => config.reconcile_queue_bytes_max,
     };
     for shard in 0..config.shards {
         let arguments = arguments(config, bytes_max, Some(&queues));
-        declare_queue(&channel, &queues.name(stage, shard), arguments).await?;
+        declare_queue(&channel, config, &queues.name(stage, shard), arguments).await?;
     }
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     Ok(channel)
@@ -98,8 +99,9 @@ pub(super) async fn count(connection: &Connection, config: &RabbitMq, stage: Sta
     }
 }
 
-async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> lapin::Result<()> {
-    channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await?;
+async fn declare_queue(channel: &Channel, config: &RabbitMq, name: &str, arguments: FieldTable) -> lapin::Result<()> {
+    let options = QueueDeclareOptions { passive: !config.create, ..QueueDeclareOptions::durable() };
+    channel.queue_declare(name.into(), options, arguments).await?;
     Ok(())
 }
 

@@ -16,7 +16,9 @@ impl Config {
         // Of these only a part is written, or nothing.
         let hidden = [
             ("cassandra.password", &self.cassandra.password, &other.cassandra.password),
+            ("postgres.password", &self.postgres.password, &other.postgres.password),
             ("postgres.url", &self.postgres.url, &other.postgres.url),
+            ("rabbitmq.password", &self.rabbitmq.password, &other.rabbitmq.password),
             ("rabbitmq.url", &self.rabbitmq.url, &other.rabbitmq.url),
         ];
         keys.extend(hidden.into_iter().filter(|(_, mine, theirs)| mine != theirs).map(|(key, ..)| key.to_owned()));

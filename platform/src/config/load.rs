@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, DEFAULTS};
+use super::{Config, ConfigError, DEFAULTS, folder_of};
 
 /// Variables with this prefix override keys: `TOLLGATE_POSTGRES_URL` is `postgres.url`.
 const ENV_PREFIX: &str = "TOLLGATE_";
@@ -26,7 +26,9 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     };
     let name = file.map_or_else(|| "configuration".into(), |path| path.display().to_string());
     let variables = std::env::vars().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
-    parse(&name, &text, &variables)
+    let mut config = parse(&name, &text, &variables)?;
+    config.resolve_files(&folder_of(file));
+    Ok(config)
 }
 
 /// [`load`] without I/O: `name` is the file's name in errors, `variables` the environment.

@@ -106,7 +106,7 @@ fn read_directory(directory: &Path) -> io::Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-fn read_file(path: &Path) -> io::Result<String> {
+pub(super) fn read_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text)?;
     match text.len() as u64 > SECRET_BYTES_MAX {

@@ -1,4 +1,4 @@
-//! What people run by hand: `quarantine` and `dead-letters`, the records that were set aside.
+//! What people run by hand: `quarantine` and `dead-letters`, the records that were set aside, and `setup`.
 
 mod aside;
 mod dead_letters;
@@ -8,6 +8,7 @@ mod list;
 mod print;
 mod publish;
 mod quarantine;
+mod setup;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub enum Command {
     /// Records that a program could not process: list, show, redrive, drop
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Make the queues, and Cassandra's keyspace and tables, and exit
+    Setup(setup::Setup),
 }
 
 /// The exit statuses, for the help of every command.
@@ -46,6 +49,7 @@ impl Command {
         match self {
             Self::Quarantine(command) => command.run(&config, &stop).await,
             Self::DeadLetters(command) => command.run(&config, &stop).await,
+            Self::Setup(command) => command.run(config).await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The tester of the gateway's OpenAPI document: schemathesis, in a Python environment of its own under the data folder.
+//! Tools that come as Python packages, each in an environment of its own under the data folder.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,15 +10,16 @@ use crate::layout::Layout;
 use crate::progress::Progress;
 use crate::steps;
 
-/// Installs the version that `tests/conformance/requirements.txt` names, once; the program's path.
+/// Installs what `requirements` (a file of the workspace, one package with its version) names, once; the path of its
+/// `program`.
 ///
 /// # Errors
 /// When Python or the package index cannot be used.
-pub fn tester(layout: &Layout) -> Result<PathBuf> {
-    let requirements = layout.workspace.join("tests/conformance/requirements.txt");
+pub fn tool(layout: &Layout, requirements: &str, program: &str) -> Result<PathBuf> {
+    let requirements = layout.workspace.join(requirements);
     let wanted = std::fs::read_to_string(&requirements).with_context(|| requirements.display().to_string())?;
     let folder = layout.downloads().join(wanted.trim().replace("==", "-"));
-    let program = folder.join("bin/st");
+    let program = folder.join("bin").join(program);
     // Written last, so that an installation that was cut short is made anew.
     let done = folder.join("installed");
     if done.exists() {
