@@ -24,7 +24,7 @@ fn asked(name: &str, usual: u32) -> u32 {
 /// Cassandra takes one batch of a writer in each of its sync windows of 10 ms: a hundred batches a second, of so many rows.
 fn configuration(per_second: u32) -> String {
     format!(
-        "[rabbitmq]\nwrite_queue_bytes_max = 4194304\n[writer]\nbatches_in_flight_max = 1\nbatch_rows_max = {}\n\
+        "[rabbitmq]\nwrite_queue_bytes_max = 1048576\n[writer]\nbatches_in_flight_max = 1\nbatch_rows_max = {}\n\
          prefetch_frames = 32\n[reconciler]\nproject_payments = false\n",
         per_second / 100
     )
