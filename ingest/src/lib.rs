@@ -84,6 +84,7 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(listen = %config.ingest.listen, scheme, sources = sources.len(), "taking webhooks");
     let limits = Limits {
+        listener: "public",
         connections_max: config.ingest.connections_max,
         client_connections_max: config.ingest.client_connections_max,
         trusted_proxies: config.ingest.trusted_proxies.clone(),

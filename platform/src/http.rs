@@ -12,10 +12,12 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use metrics::{Gauge, counter, describe_counter, describe_gauge, gauge};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::counters::{Counters, UnderWay};
 use crate::proxies::TrustedProxies;
 use crate::shares::Shares;
 use crate::tls::ServerTls;
@@ -42,6 +44,8 @@ pub enum ServeError {
 /// Bounds of a listener.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// The listener's name in metrics.
+    pub listener: &'static str,
     /// Connections at once; more wait in the kernel's queue.
     pub connections_max: usize,
     /// Connections of one client address at once; more are closed unread.
@@ -57,6 +61,7 @@ pub struct Limits {
 impl Limits {
     /// For `/metrics`, `/healthz` and `/readyz`.
     pub const INTERNAL: Self = Self {
+        listener: "internal",
         connections_max: 64,
         client_connections_max: 64,
         trusted_proxies: TrustedProxies::NONE,
@@ -88,9 +93,59 @@ async fn names_version(stream: &TcpStream) -> std::io::Result<()> {
     }
 }
 
-fn debug_early_end<E: std::fmt::Debug>(ended: Result<(), E>) {
-    if let Err(error) = ended {
-        tracing::debug!(?error, "connection ended early");
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// In good order.
+    Done,
+    /// The client had all of its connections.
+    Refused,
+    /// It asked for nothing in time, or its handshake failed.
+    Silent,
+    /// It broke, or what came in is not HTTP, or too slow.
+    Broken,
+}
+
+impl End {
+    const ALL: [Self; 4] = [Self::Done, Self::Refused, Self::Silent, Self::Broken];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+            Self::Broken => "broken",
+        }
+    }
+
+    fn of<E: std::fmt::Debug>(ended: Result<(), E>) -> Self {
+        match ended {
+            Ok(()) => Self::Done,
+            Err(error) => {
+                tracing::debug!(?error, "connection ended early");
+                Self::Broken
+            }
+        }
+    }
+}
+
+/// A listener's metrics.
+#[derive(Clone)]
+struct Metrics {
+    open: Gauge,
+    ends: Counters<End>,
+}
+
+impl Metrics {
+    fn new(listener: &'static str) -> Self {
+        describe_gauge!("tollgate_http_connections", "Connections that are open.");
+        describe_counter!(
+            "tollgate_http_connections_total",
+            "Connections by how they ended; refused: more than the client may have, silent: nothing asked in time, broken: \
+             cut off, too slow or no HTTP."
+        );
+        let end = |end: End| counter!("tollgate_http_connections_total", "listener" => listener, "end" => end.as_str());
+        Self { open: gauge!("tollgate_http_connections", "listener" => listener), ends: Counters::of(&End::ALL, end) }
     }
 }
 
@@ -144,6 +199,7 @@ pub async fn serve<S, B>(
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let clients = Shares::of(limits.client_connections_max);
     let graceful = GracefulShutdown::new();
+    let metrics = Metrics::new(limits.listener);
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let accepted = tokio::select! {
@@ -161,12 +217,16 @@ pub async fn serve<S, B>(
         };
         let share = clients.take(peer.ip());
         if share.is_none() && !limits.trusted_proxies.contains(peer.ip()) {
+            metrics.ends.count(End::Refused);
             continue;
         }
         let _unsupported = stream.set_nodelay(true);
         let (builder, service, watcher) = (builder.clone(), make(peer), graceful.watcher());
         let (tls, stop, header_timeout) = (tls.clone(), stop.clone(), limits.header_timeout);
+        let metrics = metrics.clone();
         tokio::spawn(async move {
+            let _open = UnderWay::of(&metrics.open);
+            let mut end = End::Silent;
             // A client that connects and says nothing must not hold its place: hyper's timers start with a version.
             if let Some(tls) = tls {
                 let accepted = stop.run_until_cancelled(tls.accept(stream, header_timeout)).await;
@@ -179,7 +239,7 @@ pub async fn serve<S, B>(
                     });
                     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
                     tokio::select! {
-                        ended = watcher.watch(connection) => debug_early_end(ended),
+                        ended = watcher.watch(connection) => end = End::of(ended),
                         () = never_asked(&asked, header_timeout) => {}
                     }
                 }
@@ -187,9 +247,10 @@ pub async fn serve<S, B>(
                 let spoke = tokio::time::timeout(header_timeout, names_version(&stream));
                 if matches!(stop.run_until_cancelled(spoke).await, Some(Ok(Ok(())))) {
                     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                    debug_early_end(watcher.watch(connection).await);
+                    end = End::of(watcher.watch(connection).await);
                 }
             }
+            metrics.ends.count(end);
             drop((place, share));
         });
     }

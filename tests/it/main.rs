@@ -12,6 +12,7 @@ mod faults;
 mod fetching;
 mod gateway;
 mod growth;
+mod hostile;
 mod https;
 mod overload;
 mod prometheus;

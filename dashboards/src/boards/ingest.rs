@@ -28,6 +28,7 @@ pub fn board() -> Board {
             Row::graphs("Turned away", [turned_away(), publish_errors()]),
             Row::graphs("Publishing", [confirms(), frames(), in_flight()]),
             Row::graphs("Payment events", [items()]),
+            Row::graphs("Connections", [connections(), connection_ends()]),
             Row::graphs("Providers that are asked", [fetches(), fetch_seconds(), claims()]),
             Row::graphs("Configuration and proxies", [reloads(), unnamed()]),
             Row::graphs("TLS", [handshakes(), certificate_ends()]),
@@ -338,4 +339,28 @@ fn claims() -> Panel {
     .levels(Levels::Above(0.5, 0.9))
     .no_value("none")
     .may_be_empty(NOBODY_ASKED)
+}
+
+fn connections() -> Panel {
+    Panel::series(
+        "Open connections",
+        Unit::Count,
+        "Of the public listener. At `ingest.connections_max` (10000 by default) new ones wait; a client address may have \
+         `ingest.client_connections_max` (1000).",
+    )
+    .query("{{instance}}", format!("tollgate_http_connections{{listener=\"public\", {INSTANCE}}}"))
+    .levels(Levels::Above(5000.0, 9000.0))
+    .no_value("no gateway")
+}
+
+fn connection_ends() -> Panel {
+    let ends = format!("listener=\"public\", end!=\"done\", {INSTANCE}");
+    Panel::stack(
+        "Connections ended by the gateway",
+        Unit::PerSecond,
+        "`refused`: more than a client may have. `silent`: nothing was asked in time. `broken`: cut off, too slow, or no HTTP. Many \
+         of one kind: somebody tries what the gateway bears.",
+    )
+    .query("{{end}}", rate("end", "tollgate_http_connections_total", &ends))
+    .no_value("none")
 }
