@@ -18,6 +18,7 @@ mod reconciling;
 mod rotating;
 mod scenarios;
 mod shortened;
+mod silent;
 mod status;
 mod support;
 mod sweeping;
