@@ -43,7 +43,7 @@ const WAITED: [(&str, &str); 2] =
 
 /// The faults of a scene are made together: none of them can make an alert of another one fire. They are mended one
 /// after another, the last one first.
-const SCENES: [&[Row]; 4] = [
+const SCENES: [&[Row]; 5] = [
     &[
         row(Fault::ForgedSignatures, &["TollgateSignatureFailuresJump{source=stripe}"]),
         row(Fault::UnknownEvents, &["TollgateQuarantineGrows{source=shop}"]),
@@ -87,6 +87,7 @@ const SCENES: [&[Row]; 4] = [
             &["TollgateRabbitmqAlarm{resource=memory}", "TollgateAckBudgetBurnsFast", "TollgateAckBudgetBurnsSlowly"],
         ),
     ],
+    &[row(Fault::CertificateEnds, &["TollgateCertificateEnds"])],
 ];
 
 #[test]

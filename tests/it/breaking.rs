@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use it::{event_body, eventually, free_ports, post, send, within};
 use sqlx::AssertSqlSafe;
+use stack::certificates::Authority;
 use stack::{Service, Stack};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -66,6 +67,8 @@ pub enum Fault {
     CassandraKilled,
     /// RabbitMQ is allowed no memory.
     MemoryShort,
+    /// The gateway shows a certificate that ends in three days.
+    CertificateEnds,
 }
 
 /// The shop, its payments, and who breaks and mends what.
@@ -227,6 +230,14 @@ impl Shop {
             Fault::PostgresKilled => stack(|stack| stack.kill(Service::Postgres))?,
             Fault::CassandraKilled => stack(|stack| stack.kill(Service::Cassandra))?,
             Fault::MemoryShort => stack(|stack| stack.rabbitmqctl(&["set_vm_memory_high_watermark", "0"]))?,
+            Fault::CertificateEnds => {
+                // They are sent in the clear.
+                self.stop_payments();
+                let issued = Authority::open(&self.folder.join("tls"))?.issue("public", 3)?;
+                let (certificate, key) = (issued.certificate.display().to_string(), issued.key.display().to_string());
+                let variables = [("INGEST_TLS_CERTIFICATE", certificate.as_str()), ("INGEST_TLS_KEY", &key)];
+                self.restart("ingest", &variables).await?;
+            }
         }
         Ok(())
     }
@@ -272,6 +283,10 @@ impl Shop {
             }
             Fault::PostgresKilled => stack(|stack| stack.start(Service::Postgres))?,
             Fault::CassandraKilled => stack(|stack| stack.start(Service::Cassandra))?,
+            Fault::CertificateEnds => {
+                self.restart("ingest", &[("INGEST_TLS_CERTIFICATE", ""), ("INGEST_TLS_KEY", "")]).await?;
+                self.start_payments();
+            }
             // As in stack/assets/rabbitmq.conf.
             Fault::MemoryShort => {
                 stack(|stack| stack.rabbitmqctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]))?;

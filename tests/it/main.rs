@@ -21,6 +21,7 @@ mod reconciling;
 mod rotating;
 mod scenarios;
 mod shortened;
+mod silent;
 mod status;
 mod support;
 mod sweeping;

@@ -1,7 +1,7 @@
 //! `ingest send`.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -28,6 +28,7 @@ Examples:
   ingest send shop --order A-1001 --amount 19.99 --config tollgate.toml
   ingest send stripe --type refund.created --order A-1001 --amount 5
   ingest send paypal --request dump.txt --url http://127.0.0.1:8080
+  ingest send shop --url https://pay.example.com --ca ca.pem
 
 Exit status: 0 all were accepted, 1 one was not, 2 it could not run.")]
 pub struct Send {
@@ -51,9 +52,12 @@ pub struct Send {
     /// Events, each of a payment of its own
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
-    /// The gateway, without TLS; that of the configuration if not given
+    /// The gateway, http:// or https://; that of the configuration if not given
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// PEM: the authority of the gateway's certificate; the public ones if not given
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    ca: PathBuf,
     #[command(flatten)]
     capture: CaptureArgs,
     /// Print the answers as JSON
@@ -84,7 +88,7 @@ impl Send {
         let mut order = None;
         for number in 0..self.count {
             let ready = self.ready(&configured, &mut capture, number)?;
-            let answer = client::post(&uri, &ready.headers, media, &ready.body).await?;
+            let answer = client::post(&uri, &self.ca, &ready.headers, media, &ready.body).await?;
             let delivery = Delivery { headers: &ready.headers, body: &ready.body };
             let meaning = items::read(&configured, &delivery, now_ms());
             if !self.json {
@@ -107,14 +111,10 @@ impl Send {
         if listen.ip().is_unspecified() {
             listen.set_ip(IpAddr::from([127, 0, 0, 1]));
         }
-        let text = self.url.clone().unwrap_or_else(|| format!("http://{listen}"));
-        if text.starts_with("https://") {
-            return Err(
-                "--url: TLS is not spoken here: give the address of the gateway itself, http://host:port".into()
-            );
-        }
+        let scheme = if config.ingest.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
+        let text = self.url.clone().unwrap_or_else(|| format!("{scheme}://{listen}"));
         let uri: Uri = text.parse().map_err(|_| format!("--url: {text:?} is not like http://127.0.0.1:8080"))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(format!("--url: {text:?} is not like http://127.0.0.1:8080"));
         }
         match uri.path() {

@@ -40,7 +40,8 @@ async fn open(config: &RabbitMq, name: &str, stage: Stage) -> lapin::Result<(Con
 }
 
 /// An error in words that say what a person can do.
-fn explain(error: &lapin::Error) -> String {
+#[must_use]
+pub fn explain(error: &lapin::Error) -> String {
     let text = error.to_string();
     let hint = if text.contains("PRECONDITION") && text.contains("inequivalent arg") {
         "the queue was made with another configuration: set rabbitmq.group_size (and what else is named) to \

@@ -53,6 +53,9 @@ fn secrets_are_redacted_in_every_output() {
                 secrets = [{ value = \"hunter2\" }]";
     let config = parse("x", text, &BTreeMap::new()).unwrap();
     assert!(!config.to_toml().unwrap().contains("hunter2"));
+    let text = "[rabbitmq]\npassword = \"hunter2\"\n[postgres]\npassword = \"hunter2\"";
+    let shown = parse("x", text, &BTreeMap::new()).unwrap().to_toml().unwrap();
+    assert!(shown.contains("[redacted]") && !shown.contains("hunter2"), "{shown}");
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 
@@ -78,6 +81,11 @@ fn what_could_never_work_is_refused() {
         ("[cassandra]\nnodes = []", "cassandra.nodes"),
         ("[ingest]\nheader_timeout_ms = 0", "header_timeout_ms"),
         ("[ingest]\nlisten = \"localhost:8080\"", "ingest.listen"),
+        ("[ingest]\ntls_key = \"x\"", "ingest.tls_certificate and ingest.tls_key"),
+        ("[rabbitmq]\nca_file = \"x\"", "amqps://"),
+        ("[cassandra]\nca_file = \"x\"", "cassandra.tls"),
+        ("[cassandra]\npassword = \"x\"", "cassandra.user"),
+        ("[postgres]\npassword = \"x\"\npassword_file = \"y\"", "only one"),
     ] {
         let message = error(text, &[]);
         assert!(message.contains(named), "{text}: {message}");

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use platform::amqp::{Stage, connect, declare};
+use platform::amqp::{Stage, connect, declare, explain};
 use platform::cassandra;
 use platform::config::Config;
 
@@ -24,12 +24,14 @@ impl Setup {
     pub(super) async fn run(self, mut config: Config) -> Outcome {
         config.rabbitmq.create = true;
         config.cassandra.create = true;
-        let failed = |error: &dyn std::fmt::Display| format!("cannot make the queues: {error}");
-        let connection = connect(&config.rabbitmq, "tollgate setup").await.map_err(|error| failed(&error))?;
+        let failed = |error| format!("cannot make the queues: {}", explain(&error));
+        let connection = connect(&config.rabbitmq, "tollgate setup").await.map_err(failed)?;
         for stage in [Stage::Write, Stage::Reconcile] {
-            declare(&connection, &config.rabbitmq, stage).await.map_err(|error| failed(&error))?;
+            let channel = declare(&connection, &config.rabbitmq, stage).await.map_err(failed)?;
+            // One that is dropped still closes when its connection is to be closed, which is then refused.
+            channel.close(200, "bye".into()).await.map_err(failed)?;
         }
-        connection.close(200, "bye".into()).await.map_err(|error| failed(&error))?;
+        connection.close(200, "bye".into()).await.map_err(failed)?;
         println!("queues {}.* are there", config.rabbitmq.queue_prefix);
         let session = cassandra::connect(&config.cassandra).await?;
         cassandra::create_schema(&session, &config.cassandra).await?;
