@@ -15,6 +15,7 @@
 //! ```
 
 mod cassandra;
+mod chaos;
 pub mod cli;
 mod conformance;
 mod demo;
@@ -38,7 +39,7 @@ mod sys;
 mod verify;
 mod wait;
 
-pub use endpoints::Endpoints;
+pub use endpoints::{Endpoints, host_port};
 pub use layout::Layout;
 pub use prometheus::ScrapeTargets;
 pub use service::Service;
