@@ -13,6 +13,7 @@ use platform::amqp::Depths;
 use platform::config::{Config, ConfigError};
 use tokio_util::sync::CancellationToken;
 
+pub use proxy::{Link, Proxy, Towards};
 pub use report::{ChaosReport, Recovery, Taken};
 pub use schedule::{Fault, Kind, Only, Target};
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use loadtest::chaos::ChaosOptions;
 use loadtest::{Options, limits};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Puts load on a running Tollgate and audits what became of every webhook
@@ -107,20 +108,29 @@ async fn chaos(options: ChaosOptions) -> Outcome {
     Ok(if report.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A token that Ctrl-C cancels, after saying what follows; a second one ends the program.
+/// A token that Ctrl-C or SIGTERM cancels, after saying what follows; a second one ends the program.
 fn on_interrupt(what_follows: &'static str) -> CancellationToken {
     let stop = CancellationToken::new();
     let interrupted = stop.clone();
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
+        if interrupt().await.is_ok() {
             eprintln!("{what_follows}");
             interrupted.cancel();
         }
-        if tokio::signal::ctrl_c().await.is_ok() {
+        if interrupt().await.is_ok() {
             std::process::exit(130);
         }
     });
     stop
+}
+
+/// Returns at Ctrl-C or SIGTERM.
+async fn interrupt() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 async fn measure(file: Option<PathBuf>, seconds: u32, rate: u32) -> Outcome {

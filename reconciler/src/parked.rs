@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use domain::frame::Record;
 use platform::config::Reconciler;
+use platform::postgres::in_time;
 use sqlx::{AssertSqlSafe, Row};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -37,7 +38,7 @@ pub async fn poll(handler: ReconcileHandler, config: Reconciler, stop: Cancellat
         let outcome = async {
             while walk(&handler).await? {}
             if reported.is_none_or(|at| at.elapsed() >= report_every) {
-                report(&handler, config.parked_break_after_ms).await?;
+                in_time(report(&handler, config.parked_break_after_ms)).await?;
                 reported = Some(Instant::now());
             }
             Ok::<(), ApplyError>(())
@@ -64,12 +65,8 @@ pub async fn walk(handler: &ReconcileHandler) -> Result<bool, ApplyError> {
     let mut progress = false;
     let mut after: (Uuid, Vec<u8>) = (Uuid::nil(), Vec::new());
     loop {
-        let rows = sqlx::query(AssertSqlSafe(select.clone()))
-            .bind(after.0)
-            .bind(&after.1)
-            .bind(BATCH_MAX)
-            .fetch_all(&handler.books.pool)
-            .await?;
+        let query = sqlx::query(AssertSqlSafe(select.clone())).bind(after.0).bind(&after.1).bind(BATCH_MAX);
+        let rows = in_time(query.fetch_all(&handler.books.pool)).await?;
         let Some(last) = rows.last() else { return Ok(progress) };
         after = (last.try_get(0)?, last.try_get(1)?);
         let mut events = Vec::with_capacity(rows.len());
@@ -109,14 +106,13 @@ async fn unpark(handler: &ReconcileHandler, events: &[Arrived<'_>]) -> Result<bo
     if settled.is_empty() || handler.finish(events, started, applied).await.is_err() {
         return Ok(false);
     }
-    sqlx::query(
+    let delete = sqlx::query(
         "DELETE FROM parked_events p USING UNNEST($1::uuid[], $2::bytea[]) AS u (event_id, content_hash) \
          WHERE p.event_id = u.event_id AND p.content_hash = u.content_hash",
     )
     .bind(settled.iter().map(|event| event.event_id).collect::<Vec<_>>())
-    .bind(settled.iter().map(|event| &event.content_hash.0[..]).collect::<Vec<_>>())
-    .execute(&handler.books.pool)
-    .await?;
+    .bind(settled.iter().map(|event| &event.content_hash.0[..]).collect::<Vec<_>>());
+    in_time(delete.execute(&handler.books.pool)).await?;
     Ok(true)
 }
 

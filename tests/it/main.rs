@@ -16,6 +16,7 @@ mod reconciling;
 mod rotating;
 mod scenarios;
 mod shortened;
+mod silent;
 mod status;
 mod support;
 mod sweeping;

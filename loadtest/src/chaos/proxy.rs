@@ -18,7 +18,9 @@ const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// The side that bytes travel to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Towards {
+    /// Who was connected to: requests.
     Server,
+    /// Who connected: answers.
     Client,
 }
 
@@ -69,6 +71,7 @@ impl Proxy {
     }
 
     /// Where it listens.
+    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
