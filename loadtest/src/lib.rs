@@ -4,6 +4,7 @@
 //! and afterwards compares Cassandra and Postgres with its plans. The product is not asked what is right.
 
 mod audit;
+pub mod chaos;
 mod client;
 mod cpu;
 mod facts;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditError, Scope, audit, wait_until_drained};
-use crate::client::{Load, Recorder, drive};
+use crate::client::{Counters, Load, Recorder, drive};
 use crate::cpu::{Bill, Metering};
 use crate::facts::Run;
 use crate::flood::Flooding;
@@ -63,11 +63,30 @@ impl From<CassandraError> for LoadError {
     }
 }
 
+/// How a load is watched and ended early; what was sent until then is audited all the same.
+#[derive(Debug, Clone, Default)]
+pub struct Control {
+    /// Ends it at once.
+    pub stop: CancellationToken,
+    /// Ends it with the last of what was refused until now.
+    pub finish: CancellationToken,
+    /// What was sent and answered so far.
+    pub counters: Arc<Counters>,
+}
+
 /// Runs a load test. `stop` ends the load early; what was sent until then is audited all the same.
 ///
 /// # Errors
 /// When it cannot run; an audit that finds something is a report that is not clean.
 pub async fn run(config: &Config, options: &Options, stop: CancellationToken) -> Result<Report, LoadError> {
+    run_controlled(config, options, Control { stop, ..Control::default() }).await
+}
+
+/// [`run`] for somebody who watches.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_controlled(config: &Config, options: &Options, control: Control) -> Result<Report, LoadError> {
     let (address, host) = ingest_address(config, options).await?;
     let kits = Arc::new(Kits::prepare(&config.sources, &options.config_folder, &host, now_unix())?);
     let run = Arc::new(plan(&kits, options)?);
@@ -87,10 +106,11 @@ pub async fn run(config: &Config, options: &Options, stop: CancellationToken) ->
         threads: usize::from(options.threads),
         give_up: Duration::from_secs(u64::from(options.give_up)),
         resend_after: Duration::from_secs(u64::from(options.resend_after)),
-        counters: Arc::default(),
+        counters: control.counters,
         recorders: recorders.clone(),
         late_orders,
-        stop,
+        stop: control.stop,
+        finish: control.finish,
     };
     let collector = Collector::start(&config.trace).await;
     let flooding = Flooding::start(options, &run, &kits, address)?;
@@ -184,7 +204,7 @@ struct Sent {
 
 /// Sends the whole schedule while progress is told and CPU time is metered.
 async fn send(config: &Config, options: &Options, load: Load) -> Result<Sent, LoadError> {
-    let stop = load.stop.clone();
+    let (stop, finish) = (load.stop.clone(), load.finish.clone());
     let run = Arc::clone(&load.run);
     let warm_up = run.schedule.due_after(run.schedule.warm_up_slots());
     let length = run.schedule.due_after(run.schedule.slot_count());
@@ -200,6 +220,7 @@ async fn send(config: &Config, options: &Options, load: Load) -> Result<Sent, Lo
         progress.abort();
     }
     outcome?;
-    let schedule_end = if stop.is_cancelled() { Instant::now().min(started + length) } else { started + length };
+    let ended_early = stop.is_cancelled() || finish.is_cancelled();
+    let schedule_end = if ended_early { Instant::now().min(started + length) } else { started + length };
     Ok(Sent { lasted: schedule_end.duration_since(started), schedule_end, metering })
 }

@@ -8,6 +8,25 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 
 use crate::config::Postgres;
 
+/// How long an answer of Postgres is waited for. Its side of a connection may be gone without a word (a host that lost its
+/// power, a firewall that forgot): who only waits for an answer would wait for ever. Far more than any transaction takes.
+pub const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Work on Postgres, given up when it takes longer than [`ANSWERED_WITHIN`].
+///
+/// # Errors
+/// Those of the work, and that it was given up.
+pub async fn in_time<T, E: From<sqlx::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    tokio::time::timeout(ANSWERED_WITHIN, work).await.unwrap_or_else(|_| Err(no_answer().into()))
+}
+
+/// The error of a connection that does not answer in time.
+#[must_use]
+pub fn no_answer() -> sqlx::Error {
+    let text = format!("no answer within {} s; the connection is given up", ANSWERED_WITHIN.as_secs());
+    std::io::Error::new(std::io::ErrorKind::TimedOut, text).into()
+}
+
 /// Makes the pool; connections are opened when they are needed.
 ///
 /// # Errors
@@ -26,6 +45,9 @@ pub fn pool(config: &Postgres, lock_timeout: Duration) -> Result<PgPool, sqlx::E
             // empty when the statement was first seen.
             ("plan_cache_mode", "force_custom_plan"),
             ("enable_seqscan", "off"),
+            // The other side of [`ANSWERED_WITHIN`]: a transaction whose client is gone without a word holds its locks no
+            // longer than this.
+            ("idle_in_transaction_session_timeout", "30s"),
         ])
         // Statements hold references of the shop; they do not belong in a log.
         .disable_statement_logging();

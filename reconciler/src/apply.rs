@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use platform::clock::now_us;
+use platform::postgres::{ANSWERED_WITHIN, no_answer};
 use sqlx::{Acquire, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -125,10 +126,21 @@ impl Books {
         examine: &[&str],
         refusals: Refusals,
     ) -> Result<Applied, ApplyError> {
-        let mut tx = self.pool.begin().await?;
-        let applied = self.apply_in(&mut tx, events, examine, refusals).await?;
-        tx.commit().await?;
-        Ok(applied)
+        let mut connection = self.pool.acquire().await?;
+        let transaction = async {
+            let mut tx = connection.begin().await?;
+            let applied = self.apply_in(&mut tx, events, examine, refusals).await?;
+            tx.commit().await?;
+            Ok(applied)
+        };
+        match tokio::time::timeout(ANSWERED_WITHIN, transaction).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // Nobody else is to wait on it. If it was committed, the events are merged again, which changes nothing.
+                drop(connection.detach());
+                Err(no_answer().into())
+            }
+        }
     }
 
     async fn apply_in(

@@ -1,5 +1,6 @@
 //! What grows with time and not with payments: a partition a month of each history table, made ahead and pruned.
 
+use platform::postgres::in_time;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +28,7 @@ pub async fn maintain(pool: &PgPool, history_days: u32) -> Result<(), sqlx::Erro
              END LOOP; \
          END LOOP; END $$"
     );
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool).await?;
+    in_time(sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool)).await?;
     Ok(())
 }
 

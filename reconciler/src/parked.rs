@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::PaymentEvent;
 use domain::frame::Record;
 use platform::config::Reconciler;
+use platform::postgres::in_time;
 use sqlx::{AssertSqlSafe, Row};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -115,19 +116,18 @@ pub async fn read(books: &Books, after: &(Uuid, Vec<u8>)) -> Result<Vec<Parked>,
         books.orders.known("p.order_ref")
     );
     let select = sqlx::query_as(AssertSqlSafe(select)).bind(after.0).bind(&after.1).bind(BATCH_MAX);
-    Ok(select.fetch_all(&books.pool).await?)
+    Ok(in_time(select.fetch_all(&books.pool)).await?)
 }
 
 /// Deletes parked events, which are applied.
 pub async fn delete(books: &Books, settled: &[&PaymentEvent<'_>]) -> Result<(), ApplyError> {
-    sqlx::query(
+    let delete = sqlx::query(
         "DELETE FROM parked_events p USING UNNEST($1::uuid[], $2::bytea[]) AS u (event_id, content_hash) \
          WHERE p.event_id = u.event_id AND p.content_hash = u.content_hash",
     )
     .bind(settled.iter().map(|event| event.event_id).collect::<Vec<_>>())
-    .bind(settled.iter().map(|event| &event.content_hash.0[..]).collect::<Vec<_>>())
-    .execute(&books.pool)
-    .await?;
+    .bind(settled.iter().map(|event| &event.content_hash.0[..]).collect::<Vec<_>>());
+    in_time(delete.execute(&books.pool)).await?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::PaymentEvent;
 use platform::dead_letters::DeadLetters;
+use platform::postgres::in_time;
 use platform::retry::Stopped;
 use scylla::client::session::Session;
 use tokio_util::sync::CancellationToken;
@@ -95,6 +96,6 @@ impl Stores for Services {
     }
 
     async fn report(&self, metrics: &Metrics, break_after_ms: i64) -> Result<(), ApplyError> {
-        parked::report(&self.books, metrics, break_after_ms).await
+        in_time(parked::report(&self.books, metrics, break_after_ms)).await
     }
 }

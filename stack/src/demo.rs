@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use crate::layout::last_lines;
 use crate::stack::PROGRAMS;
 use crate::wait::{self, Deadline};
-use crate::{Endpoints, Service, Stack, health, process, steps, sys};
+use crate::{Endpoints, Service, Stack, health, steps, sys};
 
 const CONFIGURATION: &str = include_str!("../assets/demo.toml");
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -74,9 +74,7 @@ fn demonstrate(stack: &Stack, options: Options) -> Result<ExitCode> {
         return Ok(steps::exit_code(built));
     }
     let programs = steps::release_dir(stack.layout())?;
-    let configuration = stack.layout().dir.join("demo.toml");
-    fs::write(&configuration, CONFIGURATION)?;
-    write_secrets(&stack.layout().dir.join("secrets"))?;
+    let configuration = write_configuration(stack)?;
     // Those of an earlier demo that was kept would hold the ports, and be older.
     stack.stop_programs()?;
     start_programs(stack, &programs, &configuration, &endpoints)?;
@@ -90,6 +88,17 @@ fn demonstrate(stack: &Stack, options: Options) -> Result<ExitCode> {
     let status = steps::run(load.current_dir(&stack.layout().workspace))?;
     print_where_to_look(stack, &endpoints, &report, options.keep);
     Ok(steps::exit_code(status))
+}
+
+/// The configuration, with its secrets beside it.
+///
+/// # Errors
+/// When the files cannot be written.
+pub fn write_configuration(stack: &Stack) -> Result<PathBuf> {
+    let configuration = stack.layout().dir.join("demo.toml");
+    fs::write(&configuration, CONFIGURATION)?;
+    write_secrets(&stack.layout().dir.join("secrets"))?;
+    Ok(configuration)
 }
 
 /// Secrets for the demo's sources, drawn once: the gateway and the load test both read them.
@@ -119,8 +128,7 @@ fn start_programs(stack: &Stack, programs: &Path, configuration: &Path, endpoint
         ensure!(health::tcp(listener).is_err(), "{name} cannot start: another program listens on {listener}; end that");
         let mut command = Command::new(programs.join(name));
         command.arg("--config").arg(configuration).envs(endpoints.env()).current_dir(&stack.layout().workspace);
-        let identity = process::spawn(stack.layout(), name, command)?;
-        stack.remember(name, identity)?;
+        stack.start_program(name, command)?;
         stack.progress.say(name, "starting");
     }
     for (name, listener) in LISTENERS {

@@ -41,7 +41,7 @@ impl Endpoints {
             rabbitmq_management_url: format!("http://127.0.0.1:{}", ports.rabbitmq_management),
             rabbitmq_metrics: format!("127.0.0.1:{}", ports.rabbitmq_metrics),
             cassandra_nodes: vec![format!("127.0.0.1:{}", ports.cql)],
-            postgres_url: format!("postgres://{0}@127.0.0.1:{1}/{0}", postgres::NAME, ports.postgres),
+            postgres_url: own_postgres_url(ports.postgres),
             prometheus_url: format!("http://127.0.0.1:{}", ports.prometheus),
             own_rabbitmq: true,
             own_cassandra: true,
@@ -91,6 +91,11 @@ impl Endpoints {
         let single = single.into_iter().filter(|(own, _)| *own).map(|(_, pair)| pair);
         addresses.chain(single).chain(self.credentials.iter().cloned()).collect()
     }
+}
+
+/// Our own Postgres, or a proxy in front of it, on a port of loopback.
+pub(crate) fn own_postgres_url(port: u16) -> String {
+    format!("postgres://{0}@127.0.0.1:{port}/{0}", postgres::NAME)
 }
 
 /// The address that the environment gives for a service, unless it is `own`: then somebody only took over what

@@ -16,6 +16,7 @@
 
 mod cassandra;
 pub mod certificates;
+mod chaos;
 pub mod cli;
 mod demo;
 mod endpoints;
@@ -40,7 +41,7 @@ mod tls;
 mod verify;
 mod wait;
 
-pub use endpoints::Endpoints;
+pub use endpoints::{Endpoints, host_port};
 pub use layout::Layout;
 pub use prometheus::ScrapeTargets;
 pub use service::Service;

@@ -305,7 +305,10 @@ impl Stack {
     }
 
     /// Whether a service or program runs here.
-    pub(crate) fn runs(&self, name: &str) -> Result<bool> {
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn runs(&self, name: &str) -> Result<bool> {
         Ok(self.find(&self.load()?, name).is_some())
     }
 

@@ -20,6 +20,8 @@ pub enum Signal {
     Kill,
     /// Stop running until killed, so that no new child can appear meanwhile.
     Freeze,
+    /// Run on after that.
+    Continue,
 }
 
 impl Signal {
@@ -30,6 +32,7 @@ impl Signal {
             Self::Terminate => libc::SIGTERM,
             Self::Kill => libc::SIGKILL,
             Self::Freeze => libc::SIGSTOP,
+            Self::Continue => libc::SIGCONT,
         }
     }
 }

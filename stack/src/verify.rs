@@ -1,4 +1,4 @@
-//! `cargo verify`: formatting, lints and all tests, against real services.
+//! `cargo verify`: formatting, lints and all tests, against real services; then faults under load.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -6,6 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::{Service, Stack, install, python, steps, sys};
+
+/// Decides the faults of the chaos step, unless [`CHAOS_SEED`] has another one.
+const USUAL_CHAOS_SEED: &str = "1";
+/// The environment variable with the seed of the chaos step.
+const CHAOS_SEED: &str = "CHAOS_SEED";
+/// How long the chaos step does harm.
+const CHAOS_MINUTES: &str = "2";
 
 /// The steps that have ended, with how long they took.
 #[derive(Default)]
@@ -44,10 +51,30 @@ pub fn run(stack: &Stack) -> Result<ExitCode> {
     let result = steps_in_order(stack, &mut report);
     let ours: Vec<Service> = Service::ALL.into_iter().filter(|service| !before.contains(service)).collect();
     let stopped = report.step("services down", || stack.stop(&ours).map(|()| ExitCode::SUCCESS));
+    let all_well = matches!(&result, Ok(code) if *code == ExitCode::SUCCESS) && stopped.is_ok();
+    // When the others are down: it has services of its own, and a laptop need not hold both.
+    let chaos = if all_well { report.step("chaos", || chaos(stack)) } else { Ok(ExitCode::SUCCESS) };
     report.print();
     let code = result?;
     stopped?;
-    Ok(code)
+    if code == ExitCode::SUCCESS { chaos } else { Ok(code) }
+}
+
+/// Faults under load on a stack of its own, which is down afterwards.
+fn chaos(stack: &Stack) -> Result<ExitCode> {
+    let seed = std::env::var(CHAOS_SEED).unwrap_or_else(|_| USUAL_CHAOS_SEED.to_owned());
+    let mut command = Command::new(steps::release_dir(stack.layout())?.join("loadtest"));
+    command.args(["chaos", "--minutes", CHAOS_MINUTES, "--seed", &seed]).current_dir(&stack.layout().workspace);
+    // Addresses that were given for the tests are of services that are not to be harmed.
+    for service in Service::ALL {
+        command.env_remove(service.variable());
+    }
+    run_step(&mut command).inspect_err(|_| {
+        // Interrupted: it had no time to clean up.
+        if let Err(error) = stack.inside("chaos").and_then(|inside| inside.down()) {
+            eprintln!("what the chaos step started may still run: {error:#}");
+        }
+    })
 }
 
 fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {

@@ -26,6 +26,7 @@ mod status;
 mod support;
 mod sweeping;
 mod tracing;
+mod unanswered;
 mod watching;
 mod webdriver;
 mod writing;

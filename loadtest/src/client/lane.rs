@@ -43,7 +43,10 @@ pub struct Load {
     pub recorders: Vec<Arc<Mutex<Recorder>>>,
     /// Orders whose first event was acknowledged, and which the shop has not committed yet.
     pub late_orders: mpsc::UnboundedSender<u32>,
+    /// Nothing is sent any more.
     pub stop: CancellationToken,
+    /// Nothing is sent for the first time any more; what was refused is sent again until it is taken.
+    pub finish: CancellationToken,
 }
 
 /// Sends everything; returns when all is answered or given up.
@@ -75,7 +78,7 @@ fn run_lane(load: Load, index: usize, start: Instant) -> std::io::Result<()> {
     let end = load.run.schedule.due_after(load.run.schedule.slot_count());
     let recorder = Arc::clone(&load.recorders[index]);
     let lane = Rc::new(Lane {
-        give_up_at: start + end + load.give_up,
+        give_up_at: Cell::new(start + end + load.give_up),
         load,
         recorder,
         start,
@@ -110,7 +113,7 @@ struct Lane {
     load: Load,
     recorder: Arc<Mutex<Recorder>>,
     start: Instant,
-    give_up_at: Instant,
+    give_up_at: Cell<Instant>,
     step: u32,
     next: Cell<u32>,
     /// By the time at which they are sent again.
@@ -128,6 +131,9 @@ impl Lane {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.is_done(Instant::now()) {
             ticks.tick().await;
+            if self.load.finish.is_cancelled() {
+                self.give_up_at.set(self.give_up_at.get().min(Instant::now() + self.load.give_up));
+            }
             if self.free.get() > 0 && self.due_at().is_some_and(|due| due <= Instant::now()) {
                 self.wake.notify_one();
             }
@@ -138,8 +144,14 @@ impl Lane {
 
     fn is_done(&self, now: Instant) -> bool {
         let stopped = self.load.stop.is_cancelled();
-        let exhausted = self.next.get() >= self.load.run.schedule.slot_count() && self.retries.borrow().is_empty();
-        self.in_flight.get() == 0 && (stopped || exhausted) || now >= self.give_up_at
+        let exhausted = self.next_slot().is_none() && self.retries.borrow().is_empty();
+        self.in_flight.get() == 0 && (stopped || exhausted) || now >= self.give_up_at.get()
+    }
+
+    /// The next slot of the schedule, if there is one left and the load goes on.
+    fn next_slot(&self) -> Option<u32> {
+        let left = self.next.get() < self.load.run.schedule.slot_count() && !self.load.finish.is_cancelled();
+        left.then(|| self.next.get())
     }
 
     /// When the next request is due; none while the load is being stopped.
@@ -147,9 +159,7 @@ impl Lane {
         if self.load.stop.is_cancelled() {
             return None;
         }
-        let slot = self.next.get();
-        let scheduled =
-            (slot < self.load.run.schedule.slot_count()).then(|| self.start + self.load.run.schedule.due_after(slot));
+        let scheduled = self.next_slot().map(|slot| self.start + self.load.run.schedule.due_after(slot));
         let again = self.retries.borrow().peek().map(|Reverse((at, _))| *at);
         scheduled.into_iter().chain(again).min()
     }

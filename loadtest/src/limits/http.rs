@@ -90,6 +90,7 @@ pub async fn measure(
         recorders: vec![Arc::new(Mutex::new(recorder))],
         late_orders,
         stop: CancellationToken::new(),
+        finish: CancellationToken::new(),
     })
     .await?;
     let step = Step::of("webhook sent, read and answered", 1, requests, meter);
