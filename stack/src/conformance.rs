@@ -17,7 +17,7 @@ use crate::steps;
 pub fn tester(layout: &Layout) -> Result<PathBuf> {
     let requirements = layout.workspace.join("tests/conformance/requirements.txt");
     let wanted = std::fs::read_to_string(&requirements).with_context(|| requirements.display().to_string())?;
-    let folder = layout.downloads().join(wanted.trim().replace("==", "-"));
+    let folder = layout.downloads.join(wanted.trim().replace("==", "-"));
     let program = folder.join("bin/st");
     // Written last, so that an installation that was cut short is made anew.
     let done = folder.join("installed");
