@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform::amqp::{Link, Stage};
+use platform::amqp::{self, Link, Stage};
 use platform::config::{self, Config, ConfigError};
 use platform::http::{self, Limits, ServeError};
 use platform::telemetry::{self, Readiness};
@@ -64,6 +64,7 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         readiness.clone(),
         link_stop.clone(),
     );
+    amqp::watch_members(&config.rabbitmq, Stage::Write, &readiness, &stop);
     tracing::info!(listen = %config.ingest.listen, sources = sources.len(), "taking webhooks");
     let limits = Limits {
         connections_max: config.ingest.connections_max,

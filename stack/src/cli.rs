@@ -118,6 +118,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Action::Kill { service } => stack.kill(service)?,
         Action::Start { service } => stack.start(service)?,
         Action::Demo(options) => return demo::run(&stack, options),
+        Action::Verify if stack.is_cluster() => {
+            bail!("tests run against single nodes: `cargo verify` without --cluster")
+        }
         Action::Verify => return verify::run(&stack),
         Action::Env => {
             for (name, value) in stack.endpoints()?.env() {

@@ -19,6 +19,8 @@ pub struct Endpoints {
     pub rabbitmq_metrics: Vec<String>,
     /// Cassandra's contact points, each `host:port`.
     pub cassandra_nodes: Vec<String>,
+    /// The metrics of this stack's own Cassandra for Prometheus, each `host:port`.
+    pub cassandra_metrics: Vec<String>,
     /// The shop's database.
     pub postgres_url: String,
     /// Prometheus.
@@ -43,6 +45,7 @@ impl Endpoints {
             rabbitmq_management_url: format!("http://127.0.0.1:{}", ports.rabbitmq_management),
             rabbitmq_metrics: at(&Service::RABBITMQ, ports.rabbitmq_metrics),
             cassandra_nodes: at(&Service::CASSANDRA, ports.cql),
+            cassandra_metrics: at(&Service::CASSANDRA, ports.cassandra_metrics),
             postgres_url: format!("postgres://{0}@127.0.0.1:{1}/{0}", postgres::NAME, ports.postgres),
             prometheus_url: format!("http://127.0.0.1:{}", ports.prometheus),
             nodes: ports.nodes(&Service::RABBITMQ).len(),
@@ -83,6 +86,13 @@ impl Endpoints {
         }
     }
 
+    /// The management API of every node, as the programs take it.
+    fn management_of_all_nodes(&self) -> String {
+        let port = self.rabbitmq_management_url.rsplit(':').next().unwrap_or_default();
+        let nodes = Service::RABBITMQ.iter().take(self.nodes).map(|node| format!("{}:{port}", node.host()));
+        format!("http://guest:guest@{}", nodes.collect::<Vec<_>>().join(","))
+    }
+
     /// The address of one node; of one that is not ours, or has no others, that of the service.
     pub(crate) fn address_of_node(&self, service: Service) -> String {
         let all = self.address(service);
@@ -102,8 +112,9 @@ impl Endpoints {
         let group_size = ("TOLLGATE_RABBITMQ_GROUP_SIZE".to_owned(), self.nodes.to_string());
         let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}}", self.nodes);
         let replication = ("TOLLGATE_CASSANDRA_REPLICATION".to_owned(), replication);
-        let single = [(self.own_rabbitmq, group_size), (self.own_cassandra, replication)];
-        addresses.chain(single.into_iter().filter(|(own, _)| *own).map(|(_, pair)| pair)).collect()
+        let management = ("TOLLGATE_RABBITMQ_MANAGEMENT_URL".to_owned(), self.management_of_all_nodes());
+        let own = [(self.own_rabbitmq, management), (self.own_rabbitmq, group_size), (self.own_cassandra, replication)];
+        addresses.chain(own.into_iter().filter(|(own, _)| *own).map(|(_, pair)| pair)).collect()
     }
 }
 
@@ -156,6 +167,7 @@ mod tests {
                 "TOLLGATE_CASSANDRA_NODES",
                 "TOLLGATE_POSTGRES_URL",
                 "TOLLGATE_PROMETHEUS_URL",
+                "TOLLGATE_RABBITMQ_MANAGEMENT_URL",
                 "TOLLGATE_RABBITMQ_GROUP_SIZE",
                 "TOLLGATE_CASSANDRA_REPLICATION"
             ]
@@ -182,6 +194,10 @@ mod tests {
             Some("amqp://guest:guest@127.0.0.1:5672,127.0.0.2:5672,127.0.0.3:5672/%2f")
         );
         assert_eq!(value("TOLLGATE_CASSANDRA_NODES").as_deref(), Some("127.0.0.1:9042,127.0.0.2:9042,127.0.0.3:9042"));
+        assert_eq!(
+            value("TOLLGATE_RABBITMQ_MANAGEMENT_URL").as_deref(),
+            Some("http://guest:guest@127.0.0.1:15672,127.0.0.2:15672,127.0.0.3:15672")
+        );
         assert_eq!(value("TOLLGATE_RABBITMQ_GROUP_SIZE").as_deref(), Some("3"));
         assert!(value("TOLLGATE_CASSANDRA_REPLICATION").is_some_and(|value| value.ends_with(": 3}")));
     }

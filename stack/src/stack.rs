@@ -12,7 +12,7 @@ use crate::ports::{self, Ports};
 use crate::process::{self, Identity};
 use crate::progress::Progress;
 use crate::prometheus::ScrapeTargets;
-use crate::start::Starter;
+use crate::start::{PORT_MAPPER, Starter};
 use crate::state::State;
 use crate::wait::{self, Deadline};
 use crate::{Service, install, postgres, prometheus, rabbitmq, sys};
@@ -163,8 +163,13 @@ impl Stack {
     fn choose_ports(&self, state: &State, starting: &[Service]) -> Result<Ports> {
         let fresh = self.cluster.then(|| Ports::USUAL.clustered());
         let remembered = state.ports.as_ref();
+        // The nodes of a cluster share it: it listens while one of them starts.
+        let mapper = self.cluster && self.find(state, PORT_MAPPER).is_some();
         let starting = if remembered.is_some() { starting } else { self.services() };
         let chosen = Ports::choose(remembered.or(fresh.as_ref()), starting, |port| {
+            if mapper && remembered.is_some_and(|ports| ports.epmd == port) {
+                return true;
+            }
             let ours = remembered.is_some_and(|ports| ports.contain(port));
             // One of ours may be free in a moment; its users count on its staying the same.
             let patience = if ours { FREED_WITHIN } else { Duration::ZERO };

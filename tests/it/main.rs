@@ -10,6 +10,7 @@ mod conformance;
 mod faults;
 mod gateway;
 mod growth;
+mod nodes;
 mod prometheus;
 mod racing;
 mod reconciling;

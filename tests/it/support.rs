@@ -7,7 +7,7 @@ use domain::frame;
 use it::{eventually, send};
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection};
 use platform::config::Config;
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
@@ -23,7 +23,7 @@ pub struct World {
 
 impl World {
     pub async fn new(config: Config) -> Result<Self> {
-        let connection = Connection::connect(config.rabbitmq.url.expose(), ConnectionProperties::default()).await?;
+        let connection = platform::amqp::connect(&config.rabbitmq, "test").await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Self {

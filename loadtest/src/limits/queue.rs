@@ -9,7 +9,8 @@ use lapin::options::{
     QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection};
+use platform::amqp;
 use platform::config::Config;
 
 use super::{LimitsError, Step, client_and};
@@ -20,9 +21,8 @@ const RECORD_BYTES: usize = 400;
 const IN_FLIGHT: usize = 4;
 
 pub async fn measure(config: &Config, name: &str, length: Duration) -> Result<Step, LimitsError> {
-    let url = config.rabbitmq.url.expose();
-    let publishing = Connection::connect(url, ConnectionProperties::default()).await?;
-    let consuming = Connection::connect(url, ConnectionProperties::default()).await?;
+    let publishing = amqp::connect(&config.rabbitmq, "tollgate loadtest: publish").await?;
+    let consuming = amqp::connect(&config.rabbitmq, "tollgate loadtest: consume").await?;
     let channel = publishing.create_channel().await?;
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));

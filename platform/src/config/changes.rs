@@ -17,6 +17,7 @@ impl Config {
         let hidden = [
             ("cassandra.password", &self.cassandra.password, &other.cassandra.password),
             ("postgres.url", &self.postgres.url, &other.postgres.url),
+            ("rabbitmq.management_url", &self.rabbitmq.management_url, &other.rabbitmq.management_url),
             ("rabbitmq.url", &self.rabbitmq.url, &other.rabbitmq.url),
         ];
         keys.extend(hidden.into_iter().filter(|(_, mine, theirs)| mine != theirs).map(|(key, ..)| key.to_owned()));
