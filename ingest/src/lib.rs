@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform::amqp::{Link, Stage};
+use platform::amqp::{self, Link, Stage};
 use platform::config::{self, Config, ConfigError};
 use platform::http::{self, Limits, ServeError};
 use platform::telemetry::{self, Readiness};
@@ -81,6 +81,7 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         let (name, readiness) = ("tollgate ingest: claims".into(), Readiness::of(&["rabbitmq"]));
         Link::open(config.rabbitmq.clone(), name, Stage::Fetch, readiness, link_stop.clone())
     });
+    amqp::watch_members(&config.rabbitmq, Stage::Write, &readiness, &stop);
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(listen = %config.ingest.listen, scheme, sources = sources.len(), "taking webhooks");
     let limits = Limits {

@@ -3,6 +3,7 @@
 
 mod changes;
 mod files;
+mod hosts;
 mod load;
 mod orders;
 mod secret;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxies::TrustedProxies;
 
+pub(crate) use hosts::Management;
 pub use load::{load, parse};
 pub use orders::{KeyType, Orders};
 pub use secret::Secret;
@@ -114,6 +116,7 @@ pub struct RabbitMq {
     pub password_file: PathBuf,
     pub ca_file: PathBuf,
     pub create: bool,
+    pub management_url: Secret,
     pub queue_prefix: String,
     pub shards: u16,
     pub group_size: u16,
@@ -426,9 +429,7 @@ impl Config {
     /// Addresses that could never be reached; nothing of them is told, since they may hold passwords.
     fn check_addresses(&self) -> Result<(), ConfigError> {
         let fail = |message: &str| Err(ConfigError::Relation(message.to_owned()));
-        if self.rabbitmq.url.expose().parse::<lapin::uri::AMQPUri>().is_err() {
-            return fail("rabbitmq.url must be like amqp://user:password@host:5672/%2f");
-        }
+        self.rabbitmq.check_addresses().or_else(fail)?;
         if self.postgres.url.expose().parse::<sqlx::postgres::PgConnectOptions>().is_err() {
             return fail("postgres.url must be like postgres://user:password@host:5432/database");
         }

@@ -1,4 +1,4 @@
-//! Cassandra: one node from the jars of Maven Central, on Java 17.
+//! Cassandra: one node from the jars of Maven Central, on Java 17; or three that form a cluster.
 
 use std::env;
 use std::fs;
@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::Service;
 use crate::health;
 use crate::install::{agent_jar, jars_dir, which};
 use crate::layout::Layout;
@@ -19,9 +20,12 @@ const FAST_START: [&str; 3] = [
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.superuser_setup_delay_ms=0",
 ];
-const JVM: [&str; 10] = [
-    "-Xms2G",
-    "-Xmx2G",
+const HEAP: [&str; 2] = ["-Xms2G", "-Xmx2G"];
+/// Of each of three nodes.
+const HEAP_IN_CLUSTER: [&str; 2] = ["-Xms512M", "-Xmx768M"];
+/// Spread evenly, and given, so that all nodes can start at once: three that draw theirs must join one after another.
+const TOKENS: [&str; 3] = ["-9223372036854775808", "-3074457345618258603", "3074457345618258602"];
+const JVM: [&str; 8] = [
     "-Xss256k",
     "-XX:+UseG1GC",
     "-XX:MaxGCPauseMillis=300",
@@ -53,12 +57,12 @@ fn is_java_17(home: &Path) -> bool {
 ///
 /// # Errors
 /// When the files cannot be written or Java is missing.
-pub fn command(layout: &Layout, ports: &Ports) -> Result<Command> {
+pub fn command(layout: &Layout, ports: &Ports, service: Service) -> Result<Command> {
     let java = java().context("no Java 17; install the package openjdk-17-jre-headless or set JAVA_HOME")?;
-    let data = layout.data("cassandra");
+    let data = layout.data(service.name());
     let conf = data.join("conf");
     fs::create_dir_all(&conf)?;
-    fs::write(conf.join("cassandra.yaml"), configuration(layout, &data, ports)?)?;
+    fs::write(conf.join("cassandra.yaml"), configuration(layout, &data, ports, service)?)?;
     fs::write(conf.join("logback.xml"), include_str!("../assets/logback.xml"))?;
     fs::write(conf.join("jvm17.args"), include_str!("../assets/jvm17.args"))?;
     // Native libraries are unpacked here at each start; a killed node leaves them behind.
@@ -68,19 +72,26 @@ pub fn command(layout: &Layout, ports: &Ports) -> Result<Command> {
     }
     fs::create_dir_all(&temporary)?;
 
+    let jmx = match service {
+        Service::Cassandra2 => ports.jmx_2,
+        Service::Cassandra3 => ports.jmx_3,
+        _ => ports.jmx,
+    };
     let mut command = Command::new(java);
     command
         .current_dir(&data)
         .env_remove("JAVA_TOOL_OPTIONS")
         .env_remove("CLASSPATH")
         .arg(format!("@{}", conf.join("jvm17.args").display()))
+        .args(if ports.cluster { HEAP_IN_CLUSTER } else { HEAP })
         .args(JVM)
-        .args(FAST_START)
+        .args(if ports.cluster { &FAST_START[2..] } else { &FAST_START })
         .arg(format!("-Djava.io.tmpdir={}", temporary.display()))
-        .arg(format!("-Dcassandra.jmx.local.port={}", ports.jmx))
+        .arg(format!("-Dcassandra.jmx.local.port={jmx}"))
         .arg(format!(
-            "-javaagent:{}=127.0.0.1:{}:{}",
+            "-javaagent:{}={}:{}:{}",
             agent_jar(layout).display(),
+            service.host(),
             ports.cassandra_metrics,
             layout.workspace.join("dashboards/cassandra-jmx.yml").display()
         ))
@@ -94,9 +105,20 @@ pub fn command(layout: &Layout, ports: &Ports) -> Result<Command> {
     Ok(command)
 }
 
-fn configuration(layout: &Layout, data: &Path, ports: &Ports) -> Result<String> {
+fn configuration(layout: &Layout, data: &Path, ports: &Ports, service: Service) -> Result<String> {
     let secured = Tls::of(layout).map(|tls| tls.cassandra()).transpose()?.unwrap_or_default();
+    let nodes = ports.nodes(&Service::CASSANDRA);
+    // Everybody is a seed: whoever starts finds those that run, and nobody waits for one that does not.
+    let seeds: Vec<String> = nodes.iter().map(|node| format!("{}:{}", node.host(), ports.cassandra_storage)).collect();
+    let own_tokens = Service::CASSANDRA.iter().zip(TOKENS).find(|(node, _)| **node == service);
+    let tokens = match own_tokens {
+        Some((_, token)) if ports.cluster => format!("num_tokens: 1\ninitial_token: {token}"),
+        _ => "num_tokens: 16".to_owned(),
+    };
     let text = include_str!("../assets/cassandra.yaml")
+        .replace("@HOST@", service.host())
+        .replace("@SEEDS@", &seeds.join(","))
+        .replace("@TOKENS@", &tokens)
         .replace("@DATA@", &data.display().to_string())
         .replace("@CQL_PORT@", &ports.cql.to_string())
         .replace("@STORAGE_PORT@", &ports.cassandra_storage.to_string());
@@ -107,6 +129,6 @@ fn configuration(layout: &Layout, data: &Path, ports: &Ports) -> Result<String> 
 ///
 /// # Errors
 /// When not.
-pub fn health(ports: &Ports) -> Result<()> {
-    health::cql(&format!("127.0.0.1:{}", ports.cql))
+pub fn health(ports: &Ports, service: Service) -> Result<()> {
+    health::cql(&format!("{}:{}", service.host(), ports.cql))
 }

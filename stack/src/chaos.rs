@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -22,12 +21,8 @@ impl Stack {
     /// When its folder cannot be made.
     pub fn inside(&self, name: &str) -> Result<Self> {
         let outer = self.layout();
-        fs::create_dir_all(outer.downloads()).context("cannot create the folder of downloads")?;
-        let layout = Layout { workspace: outer.workspace.clone(), dir: outer.dir.join(name) };
+        let layout = Layout { dir: outer.dir.join(name), ..outer.clone() };
         fs::create_dir_all(layout.logs()).with_context(|| format!("cannot create {}", layout.dir.display()))?;
-        if !layout.downloads().exists() {
-            symlink(outer.downloads(), layout.downloads()).context("cannot link the folder of downloads")?;
-        }
         let mut inside = self.clone();
         inside.layout = layout;
         Ok(inside)
@@ -133,11 +128,11 @@ impl Endpoints {
     pub fn behind(&self, ports: &BTreeMap<Service, u16>) -> Self {
         let mut behind = self.clone();
         for (service, port) in ports {
-            match service {
+            match service.first_node() {
                 Service::Rabbitmq => behind.rabbitmq_url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
                 Service::Cassandra => behind.cassandra_nodes = vec![format!("127.0.0.1:{port}")],
                 Service::Postgres => behind.postgres_url = endpoints::own_postgres_url(*port),
-                Service::Prometheus => behind.prometheus_url = format!("http://127.0.0.1:{port}"),
+                _ => behind.prometheus_url = format!("http://127.0.0.1:{port}"),
             }
         }
         behind

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::layout::last_lines;
@@ -18,6 +18,9 @@ const INTERRUPTED: u8 = 130;
 #[derive(Debug, Parser)]
 #[command(name = "cargo stack", bin_name = "cargo stack", version, after_help = AFTER_HELP)]
 struct Arguments {
+    /// Three RabbitMQ and three Cassandra nodes in a data folder of their own, .tollgate-cluster
+    #[arg(long, global = true)]
+    cluster: bool,
     #[command(subcommand)]
     command: Action,
 }
@@ -30,11 +33,14 @@ Examples:
   eval \"$(cargo stack env)\"           let programs started by hand find them
   cargo stack logs cassandra --lines 100
   cargo stack kill rabbitmq && cargo stack start rabbitmq
+  cargo stack --cluster up            three nodes each of RabbitMQ and Cassandra, and the rest
+  cargo stack --cluster kill rabbitmq-2 && cargo stack --cluster start rabbitmq-2
   cargo stack reset                   stop everything and delete all data
 
 Services are used instead of started where an address is given by TOLLGATE_RABBITMQ_URL,
 TOLLGATE_CASSANDRA_NODES, TOLLGATE_POSTGRES_URL or TOLLGATE_PROMETHEUS_URL.
-Everything lies under .tollgate in the workspace; TOLLGATE_STACK_DIR names another folder.
+Everything lies under .tollgate in the workspace, of a cluster under .tollgate-cluster; TOLLGATE_STACK_DIR names
+another folder. Nodes of a cluster listen on 127.0.0.1, 127.0.0.2 and 127.0.0.3, with the same ports.
 
 Exit status: 0 done, 1 failed, 2 wrong arguments, 3 (status only) not every service is healthy,
 130 interrupted; demo and verify hand on the status of what failed.";
@@ -101,14 +107,16 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
-    let stack = Stack::open()?;
+    let stack = if arguments.cluster { Stack::open_cluster()? } else { Stack::open()? };
     match arguments.command {
         Action::Up { tls, services } => {
             if tls {
+                ensure!(!arguments.cluster, "a cluster speaks without TLS: take one of --tls and --cluster");
                 crate::tls::Tls::make(stack.layout())?;
             }
-            stack.up(if services.is_empty() { &Service::ALL } else { &services })?;
-            eprintln!("\nFor programs started by hand: eval \"$(cargo stack env)\"");
+            stack.up(if services.is_empty() { stack.services() } else { &services })?;
+            let which = if arguments.cluster { "--cluster " } else { "" };
+            eprintln!("\nFor programs started by hand: eval \"$(cargo stack {which}env)\"");
         }
         Action::Down { services } if services.is_empty() => stack.down()?,
         Action::Down { services } => stack.stop(&services)?,
@@ -118,6 +126,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Action::Kill { service } => stack.kill(service)?,
         Action::Start { service } => stack.start(service)?,
         Action::Demo(options) => return demo::run(&stack, options),
+        Action::Verify if stack.is_cluster() => {
+            bail!("tests run against single nodes: `cargo verify` without --cluster")
+        }
         Action::Verify => return verify::run(&stack),
         Action::Env => {
             for (name, value) in stack.endpoints()?.env() {

@@ -56,7 +56,7 @@ pub fn run(stack: &Stack, options: Options) -> Result<ExitCode> {
         return result;
     }
     let programs = stack.stop_programs();
-    let ours: Vec<Service> = Service::ALL.into_iter().filter(|service| !before.contains(service)).collect();
+    let ours: Vec<Service> = stack.services().iter().copied().filter(|service| !before.contains(service)).collect();
     let services = stack.stop(&ours);
     let code = result?;
     programs.and(services)?;
@@ -64,7 +64,7 @@ pub fn run(stack: &Stack, options: Options) -> Result<ExitCode> {
 }
 
 fn demonstrate(stack: &Stack, options: Options) -> Result<ExitCode> {
-    let endpoints = stack.up(&Service::ALL)?;
+    let endpoints = stack.up(stack.services())?;
     stack.progress.say("build", "cargo build --release --workspace");
     let mut build = steps::cargo(stack.layout());
     // The whole workspace, as `cargo verify` builds it: the same features, so nothing is built twice.

@@ -11,19 +11,23 @@ use crate::postgres;
 /// Where each service is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoints {
-    /// AMQP, with account and virtual host.
+    /// AMQP, with account and virtual host; of a cluster all nodes, as the programs take it.
     pub rabbitmq_url: String,
-    /// RabbitMQ's management API.
+    /// RabbitMQ's management API, of the first node.
     pub rabbitmq_management_url: String,
-    /// RabbitMQ's metrics for Prometheus, `host:port`.
-    pub rabbitmq_metrics: String,
+    /// RabbitMQ's metrics for Prometheus, each `host:port`.
+    pub rabbitmq_metrics: Vec<String>,
     /// Cassandra's contact points, each `host:port`.
     pub cassandra_nodes: Vec<String>,
+    /// The metrics of this stack's own Cassandra for Prometheus, each `host:port`.
+    pub cassandra_metrics: Vec<String>,
     /// The shop's database.
     pub postgres_url: String,
     /// Prometheus.
     pub prometheus_url: String,
-    /// Whether RabbitMQ and Cassandra are this stack's own, of one node each.
+    /// Nodes of this stack's own RabbitMQ and Cassandra, each.
+    pub nodes: usize,
+    /// Whether RabbitMQ is this stack's own.
     pub own_rabbitmq: bool,
     /// See `own_rabbitmq`.
     pub own_cassandra: bool,
@@ -36,13 +40,18 @@ impl Endpoints {
     /// The addresses of services that this stack starts itself.
     #[must_use]
     pub fn of(ports: &Ports) -> Self {
+        let at = |all, port: u16| -> Vec<String> {
+            ports.nodes(all).iter().map(|node| format!("{}:{port}", node.host())).collect()
+        };
         Self {
-            rabbitmq_url: format!("amqp://guest:guest@127.0.0.1:{}/%2f", ports.amqp),
+            rabbitmq_url: format!("amqp://guest:guest@{}/%2f", at(&Service::RABBITMQ, ports.amqp).join(",")),
             rabbitmq_management_url: format!("http://127.0.0.1:{}", ports.rabbitmq_management),
-            rabbitmq_metrics: format!("127.0.0.1:{}", ports.rabbitmq_metrics),
-            cassandra_nodes: vec![format!("127.0.0.1:{}", ports.cql)],
+            rabbitmq_metrics: at(&Service::RABBITMQ, ports.rabbitmq_metrics),
+            cassandra_nodes: at(&Service::CASSANDRA, ports.cql),
+            cassandra_metrics: at(&Service::CASSANDRA, ports.cassandra_metrics),
             postgres_url: own_postgres_url(ports.postgres),
             prometheus_url: format!("http://127.0.0.1:{}", ports.prometheus),
+            nodes: ports.nodes(&Service::RABBITMQ).len(),
             own_rabbitmq: true,
             own_cassandra: true,
             credentials: Vec::new(),
@@ -51,12 +60,13 @@ impl Endpoints {
 
     /// Puts `address` in the place of the one of a service of our own.
     pub(crate) fn replace(&mut self, service: Service, address: &str) {
-        match service {
+        match service.first_node() {
             Service::Rabbitmq => {
-                let host = host_port(address, 5672);
-                let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
-                self.rabbitmq_management_url = format!("http://{host}:15672");
-                self.rabbitmq_metrics = format!("{host}:15692");
+                let nodes = host_ports(address, 5672);
+                let hosts: Vec<&str> =
+                    nodes.iter().map(|node| node.rsplit_once(':').map_or(node.as_str(), |(host, _)| host)).collect();
+                self.rabbitmq_management_url = format!("http://{}:15672", hosts[0]);
+                self.rabbitmq_metrics = hosts.iter().map(|host| format!("{host}:15692")).collect();
                 self.rabbitmq_url = address.to_owned();
                 self.own_rabbitmq = false;
             }
@@ -65,31 +75,57 @@ impl Endpoints {
                 self.own_cassandra = false;
             }
             Service::Postgres => self.postgres_url = address.to_owned(),
-            Service::Prometheus => self.prometheus_url = address.to_owned(),
+            _ => self.prometheus_url = address.to_owned(),
         }
     }
 
     /// The address of one service, in the form of its environment variable.
     #[must_use]
     pub fn address(&self, service: Service) -> String {
-        match service {
+        match service.first_node() {
             Service::Rabbitmq => self.rabbitmq_url.clone(),
             Service::Cassandra => self.cassandra_nodes.join(","),
             Service::Postgres => self.postgres_url.clone(),
-            Service::Prometheus => self.prometheus_url.clone(),
+            _ => self.prometheus_url.clone(),
         }
+    }
+
+    /// The management API of every node, as the programs take it.
+    fn management_of_all_nodes(&self) -> String {
+        let port = self.rabbitmq_management_url.rsplit(':').next().unwrap_or_default();
+        let nodes = Service::RABBITMQ.iter().take(self.nodes).map(|node| format!("{}:{port}", node.host()));
+        format!("http://guest:guest@{}", nodes.collect::<Vec<_>>().join(","))
+    }
+
+    /// The address of one node; of one that is not ours, or has no others, that of the service.
+    pub(crate) fn address_of_node(&self, service: Service) -> String {
+        let all = self.address(service);
+        let own = match service.first_node() {
+            Service::Rabbitmq => self.own_rabbitmq,
+            Service::Cassandra => self.own_cassandra,
+            _ => false,
+        };
+        let is_its = |node: &String| self.nodes > 1 && own && node.starts_with(&format!("{}:", service.host()));
+        host_ports(&all, 0).into_iter().find(is_its).unwrap_or(all)
     }
 
     /// The environment in which Tollgate's programs find the services, and ask no more copies of them than they have nodes.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
         let addresses = Service::ALL.iter().map(|service| (service.variable().to_owned(), self.address(*service)));
-        let group_size = ("TOLLGATE_RABBITMQ_GROUP_SIZE".to_owned(), "1".to_owned());
-        let replication = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}".to_owned();
+        let group_size = ("TOLLGATE_RABBITMQ_GROUP_SIZE".to_owned(), self.nodes.to_string());
+        let replication = format!("{{'class': 'NetworkTopologyStrategy', 'replication_factor': {}}}", self.nodes);
         let replication = ("TOLLGATE_CASSANDRA_REPLICATION".to_owned(), replication);
-        let single = [(self.own_rabbitmq, group_size), (self.own_cassandra, replication)];
-        let single = single.into_iter().filter(|(own, _)| *own).map(|(_, pair)| pair);
-        addresses.chain(single).chain(self.credentials.iter().cloned()).collect()
+        let management = ("TOLLGATE_RABBITMQ_MANAGEMENT_URL".to_owned(), self.management_of_all_nodes());
+        // A stack with TLS has other accounts, and single nodes.
+        let plain = self.credentials.is_empty();
+        let own = [
+            (self.own_rabbitmq && plain, management),
+            (self.own_rabbitmq, group_size),
+            (self.own_cassandra, replication),
+        ];
+        let own = own.into_iter().filter(|(own, _)| *own).map(|(_, pair)| pair);
+        addresses.chain(own).chain(self.credentials.iter().cloned()).collect()
     }
 }
 
@@ -105,14 +141,23 @@ pub(crate) fn given(service: Service, own: Option<&Endpoints>) -> Option<String>
     (own.map(|own| own.address(service)).as_ref() != Some(&address)).then_some(address)
 }
 
-/// `host:port` of a URL or of a bare address.
+/// `host:port` of a URL or of a bare address; of the first, where it names several.
 #[must_use]
 pub fn host_port(url: &str, usual_port: u16) -> String {
+    host_ports(url, usual_port).remove(0)
+}
+
+/// `host:port` of each node that a URL or a bare address names, with commas between them.
+#[must_use]
+pub fn host_ports(url: &str, usual_port: u16) -> Vec<String> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let after_brackets = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
-    if after_brackets.contains(':') { host.to_owned() } else { format!("{host}:{usual_port}") }
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let with_port = |host: &str| {
+        let after_brackets = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
+        if after_brackets.contains(':') { host.to_owned() } else { format!("{host}:{usual_port}") }
+    };
+    hosts.split(',').map(str::trim).map(with_port).collect()
 }
 
 #[cfg(test)]
@@ -138,6 +183,7 @@ mod tests {
                 "TOLLGATE_CASSANDRA_NODES",
                 "TOLLGATE_POSTGRES_URL",
                 "TOLLGATE_PROMETHEUS_URL",
+                "TOLLGATE_RABBITMQ_MANAGEMENT_URL",
                 "TOLLGATE_RABBITMQ_GROUP_SIZE",
                 "TOLLGATE_CASSANDRA_REPLICATION"
             ]
@@ -149,6 +195,26 @@ mod tests {
         let mut endpoints = Endpoints::of(&Ports::USUAL);
         endpoints.replace(Service::Rabbitmq, "amqp://u:p@mq.example:5673/%2f");
         assert_eq!(endpoints.rabbitmq_management_url, "http://mq.example:15672");
-        assert_eq!(endpoints.rabbitmq_metrics, "mq.example:15692");
+        assert_eq!(endpoints.rabbitmq_metrics, ["mq.example:15692"]);
+        endpoints.replace(Service::Rabbitmq, "amqp://u:p@mq-1.example,mq-2.example:5673/%2f");
+        assert_eq!(endpoints.rabbitmq_management_url, "http://mq-1.example:15672");
+        assert_eq!(endpoints.rabbitmq_metrics, ["mq-1.example:15692", "mq-2.example:15692"]);
+    }
+
+    #[test]
+    fn a_cluster_is_named_with_all_nodes_and_as_many_copies() {
+        let endpoints = Endpoints::of(&Ports::USUAL.clustered());
+        let value = |wanted: &str| endpoints.env().into_iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+        assert_eq!(
+            value("TOLLGATE_RABBITMQ_URL").as_deref(),
+            Some("amqp://guest:guest@127.0.0.1:5672,127.0.0.2:5672,127.0.0.3:5672/%2f")
+        );
+        assert_eq!(value("TOLLGATE_CASSANDRA_NODES").as_deref(), Some("127.0.0.1:9042,127.0.0.2:9042,127.0.0.3:9042"));
+        assert_eq!(
+            value("TOLLGATE_RABBITMQ_MANAGEMENT_URL").as_deref(),
+            Some("http://guest:guest@127.0.0.1:15672,127.0.0.2:15672,127.0.0.3:15672")
+        );
+        assert_eq!(value("TOLLGATE_RABBITMQ_GROUP_SIZE").as_deref(), Some("3"));
+        assert!(value("TOLLGATE_CASSANDRA_REPLICATION").is_some_and(|value| value.ends_with(": 3}")));
     }
 }

@@ -31,6 +31,8 @@ pub fn which(program: &str) -> Option<PathBuf> {
 /// # Errors
 /// When they cannot be installed here, with what to install by hand.
 pub fn packages(layout: &Layout, progress: &Progress, services: &[Service]) -> Result<()> {
+    let mut services: Vec<Service> = services.iter().map(|service| service.first_node()).collect();
+    services.dedup();
     let missing: Vec<&str> = services.iter().flat_map(|service| missing(layout, *service)).collect();
     let variables = services.iter().map(|service| service.variable()).collect::<Vec<_>>().join(", ");
     debian(layout, progress, &missing, &format!(", or give the address of a running service: {variables}"))
@@ -84,7 +86,7 @@ fn missing(layout: &Layout, service: Service) -> Vec<&'static str> {
             let maven = (!jars_dir(layout).exists() && which("mvn").is_none()).then_some("maven");
             java.into_iter().chain(maven).collect()
         }
-        Service::Rabbitmq | Service::Postgres => vec![],
+        _ => vec![],
     }
 }
 
@@ -118,7 +120,7 @@ impl Drop for NoAutostart {
 /// Where Cassandra's jars are. The folder gets this name only when it is complete.
 #[must_use]
 pub fn jars_dir(layout: &Layout) -> PathBuf {
-    layout.downloads().join(CASSANDRA)
+    layout.downloads.join(CASSANDRA)
 }
 
 /// The Java agent that shows Cassandra's metrics to Prometheus.
@@ -138,12 +140,12 @@ pub fn jars(layout: &Layout, progress: &Progress) -> Result<PathBuf> {
     }
     let log = layout.log("maven");
     progress.say("cassandra", &format!("fetching its jars with Maven, 66 MB (log: {})", log.display()));
-    let partial = layout.downloads().join(format!("{CASSANDRA}.partial"));
+    let partial = layout.downloads.join(format!("{CASSANDRA}.partial"));
     if partial.exists() {
         fs::remove_dir_all(&partial)?;
     }
     fs::create_dir_all(&partial)?;
-    let pom = layout.downloads().join("pom.xml");
+    let pom = layout.downloads.join("pom.xml");
     fs::write(&pom, include_str!("../assets/cassandra-pom.xml"))?;
     let mut maven = Command::new("mvn");
     maven.args(["-B", "-ntp", "-f"]).arg(&pom).arg(COPY_DEPENDENCIES).arg("-DincludeScope=runtime");

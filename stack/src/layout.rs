@@ -17,21 +17,29 @@ pub struct Layout {
     pub workspace: PathBuf,
     /// The data folder, `.tollgate` in the workspace unless [`DIR_VARIABLE`] says otherwise.
     pub dir: PathBuf,
+    /// What is downloaded once and survives `reset`.
+    pub downloads: PathBuf,
 }
 
 impl Layout {
-    /// Finds the workspace by walking up from the current folder.
+    /// Finds the workspace by walking up from the current folder. A cluster has `.tollgate-cluster` for its data folder, and
+    /// shares the downloads.
     ///
     /// # Errors
     /// When there is none above, or the data folder cannot be made.
-    pub fn discover() -> Result<Self> {
+    pub fn discover(cluster: bool) -> Result<Self> {
         let here = env::current_dir().context("the current folder is gone")?;
         let workspace = here.ancestors().find(|dir| is_workspace(dir)).map(Path::to_owned);
         let layout = match (env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()), workspace) {
             (Some(dir), workspace) => {
-                Self { workspace: workspace.unwrap_or_else(|| here.clone()), dir: here.join(dir) }
+                let dir = here.join(dir);
+                Self { workspace: workspace.unwrap_or_else(|| here.clone()), downloads: dir.join("downloads"), dir }
             }
-            (None, Some(workspace)) => Self { dir: workspace.join(".tollgate"), workspace },
+            (None, Some(workspace)) => Self {
+                dir: workspace.join(if cluster { ".tollgate-cluster" } else { ".tollgate" }),
+                downloads: workspace.join(".tollgate/downloads"),
+                workspace,
+            },
             (None, None) => bail!(
                 "no Cargo workspace at or above {}: run this inside Tollgate's source tree, or set {DIR_VARIABLE}",
                 here.display()
@@ -59,12 +67,6 @@ impl Layout {
     #[must_use]
     pub fn data(&self, name: &str) -> PathBuf {
         self.dir.join(name)
-    }
-
-    /// What is downloaded once and survives `reset`.
-    #[must_use]
-    pub fn downloads(&self) -> PathBuf {
-        self.dir.join("downloads")
     }
 
     pub(crate) fn state_file(&self) -> PathBuf {

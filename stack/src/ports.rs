@@ -11,10 +11,12 @@ use crate::Service;
 /// How far above its usual number a port is looked for. Ports stay below 32768, where outgoing connections begin.
 const SEARCH: u16 = 500;
 
-/// The loopback port of each listener.
+/// The loopback port of each listener, and of how many nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ports {
+    /// Whether RabbitMQ and Cassandra have three nodes each, with these ports at [`Service::host`].
+    pub cluster: bool,
     /// RabbitMQ: AMQP 0-9-1.
     pub amqp: u16,
     /// RabbitMQ: management API.
@@ -23,6 +25,10 @@ pub struct Ports {
     pub rabbitmq_metrics: u16,
     /// RabbitMQ: distribution, between Erlang nodes.
     pub erlang_distribution: u16,
+    /// The same of the second node: all nodes of one host name have ports of their own.
+    pub erlang_distribution_2: u16,
+    /// The same of the third node.
+    pub erlang_distribution_3: u16,
     /// RabbitMQ: the Erlang port mapper.
     pub epmd: u16,
     /// Cassandra: CQL native protocol.
@@ -31,6 +37,10 @@ pub struct Ports {
     pub cassandra_storage: u16,
     /// Cassandra: JMX.
     pub jmx: u16,
+    /// The same of the second node: JMX listens on 127.0.0.1 only.
+    pub jmx_2: u16,
+    /// The same of the third node.
+    pub jmx_3: u16,
     /// Cassandra: metrics for Prometheus.
     pub cassandra_metrics: u16,
     /// Postgres.
@@ -50,31 +60,40 @@ impl Default for Ports {
 impl Ports {
     /// The numbers that everybody knows.
     pub const USUAL: Self = Self {
+        cluster: false,
         amqp: 5672,
         rabbitmq_management: 15672,
         rabbitmq_metrics: 15692,
         erlang_distribution: 25672,
+        erlang_distribution_2: 25673,
+        erlang_distribution_3: 25674,
         epmd: 4369,
         cql: 9042,
         cassandra_storage: 7000,
         jmx: 7199,
+        jmx_2: 7200,
+        jmx_3: 7201,
         cassandra_metrics: 7070,
         postgres: 5432,
         prometheus: 9090,
         postgres_metrics: 9187,
     };
 
-    fn slots(&mut self) -> [(Service, &mut u16); 12] {
+    fn slots(&mut self) -> [(Service, &mut u16); 16] {
         [
             (Service::Rabbitmq, &mut self.amqp),
             (Service::Rabbitmq, &mut self.rabbitmq_management),
             (Service::Rabbitmq, &mut self.rabbitmq_metrics),
             (Service::Rabbitmq, &mut self.erlang_distribution),
             (Service::Rabbitmq, &mut self.epmd),
+            (Service::Rabbitmq2, &mut self.erlang_distribution_2),
+            (Service::Rabbitmq3, &mut self.erlang_distribution_3),
             (Service::Cassandra, &mut self.cql),
             (Service::Cassandra, &mut self.cassandra_storage),
             (Service::Cassandra, &mut self.jmx),
             (Service::Cassandra, &mut self.cassandra_metrics),
+            (Service::Cassandra2, &mut self.jmx_2),
+            (Service::Cassandra3, &mut self.jmx_3),
             (Service::Postgres, &mut self.postgres),
             (Service::Prometheus, &mut self.prometheus),
             (Service::Prometheus, &mut self.postgres_metrics),
@@ -116,6 +135,24 @@ impl Ports {
         pairs.map(|((service, old), (_, new))| (service, *old, *new)).filter(|(_, old, new)| old != new).collect()
     }
 
+    /// The same ports for a cluster.
+    #[must_use]
+    pub fn clustered(self) -> Self {
+        Self { cluster: true, ..self }
+    }
+
+    /// The services that there are.
+    #[must_use]
+    pub fn services(&self) -> &'static [Service] {
+        if self.cluster { &Service::CLUSTER } else { &Service::ALL }
+    }
+
+    /// The nodes of a service that there are, of all that there may be.
+    #[must_use]
+    pub fn nodes<'a>(&self, all: &'a [Service; 3]) -> &'a [Service] {
+        if self.cluster { all } else { &all[..1] }
+    }
+
     /// Whether it is one of these.
     #[must_use]
     pub fn contain(&self, port: u16) -> bool {
@@ -128,7 +165,19 @@ impl Ports {
 /// # Errors
 /// When it could not.
 pub fn check_free(port: u16) -> Result<()> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).with_context(|| format!("port {port} is taken"))
+    check_free_at(Ipv4Addr::LOCALHOST, port)
+}
+
+/// The nodes of a cluster could listen on this port now, each at its address.
+///
+/// # Errors
+/// When one could not.
+pub fn check_free_for_cluster(port: u16) -> Result<()> {
+    (1..=3).try_for_each(|node| check_free_at(Ipv4Addr::new(127, 0, 0, node), port))
+}
+
+fn check_free_at(host: Ipv4Addr, port: u16) -> Result<()> {
+    TcpListener::bind((host, port)).map(drop).with_context(|| format!("port {port} is taken at {host}"))
 }
 
 #[cfg(test)]

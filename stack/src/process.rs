@@ -258,7 +258,7 @@ mod tests {
     fn a_family_is_found_by_its_marker_and_killed_with_its_children() {
         let dir = std::env::temp_dir().join(format!("tollgate-process-{}", std::process::id()));
         fs::create_dir_all(dir.join("logs")).unwrap();
-        let layout = Layout { workspace: dir.clone(), dir: dir.clone() };
+        let layout = Layout { workspace: dir.clone(), downloads: dir.join("downloads"), dir: dir.clone() };
         let mut command = Command::new("sh");
         // One child carries the marker, the other is known by its parent alone, as Postgres's are.
         command.args(["-c", "sleep 600 & env -i sleep 600 & wait"]);

@@ -6,10 +6,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::Service;
 use crate::health;
 use crate::install::which;
 use crate::layout::{Layout, write_atomically};
 use crate::ports::Ports;
+
+/// Between the targets of a list, inside of their quotes.
+const LIST: &str = "\", \"";
 
 /// Where the programs serve their metrics: `host:port` of their internal listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +56,7 @@ fn configuration_file(layout: &Layout) -> PathBuf {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn configure(layout: &Layout, ports: &Ports, rabbitmq: &str, targets: &ScrapeTargets) -> Result<bool> {
+pub fn configure(layout: &Layout, ports: &Ports, rabbitmq: &[String], targets: &ScrapeTargets) -> Result<bool> {
     fs::create_dir_all(layout.data("prometheus"))?;
     let path = configuration_file(layout);
     let text = configuration(&layout.workspace, ports, rabbitmq, targets);
@@ -65,15 +69,17 @@ pub fn configure(layout: &Layout, ports: &Ports, rabbitmq: &str, targets: &Scrap
 
 /// The same file that compose.yaml mounts, with loopback addresses in place of the names of containers.
 #[must_use]
-pub fn configuration(workspace: &Path, ports: &Ports, rabbitmq: &str, targets: &ScrapeTargets) -> String {
+pub fn configuration(workspace: &Path, ports: &Ports, rabbitmq: &[String], targets: &ScrapeTargets) -> String {
+    let nodes = ports.nodes(&Service::CASSANDRA).iter();
+    let cassandra: Vec<String> = nodes.map(|node| format!("{}:{}", node.host(), ports.cassandra_metrics)).collect();
     include_str!("../../dashboards/prometheus.yml")
         .replace("/etc/prometheus/", &format!("{}/", workspace.join("dashboards").display()))
         .replace("localhost:9090", &format!("127.0.0.1:{}", ports.prometheus))
         .replace("ingest:8081", &targets.ingest)
         .replace("writer:8082", &targets.writer)
         .replace("reconciler:8083", &targets.reconciler)
-        .replace("rabbitmq:15692", rabbitmq)
-        .replace("cassandra:7070", &format!("127.0.0.1:{}", ports.cassandra_metrics))
+        .replace("rabbitmq:15692", &rabbitmq.join(LIST))
+        .replace("cassandra:7070", &cassandra.join(LIST))
         .replace("postgres-exporter:9187", &format!("127.0.0.1:{}", ports.postgres_metrics))
 }
 
@@ -122,15 +128,31 @@ pub fn health(ports: &Ports) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Endpoints;
 
     #[test]
     fn no_name_of_a_container_is_left() {
         let targets = ScrapeTargets { ingest: "127.0.0.1:9001".to_owned(), ..ScrapeTargets::default() };
-        let text = configuration(Path::new("/src"), &Ports::USUAL, "127.0.0.1:15692", &targets);
+        let text = configuration(Path::new("/src"), &Ports::USUAL, &["127.0.0.1:15692".to_owned()], &targets);
         let addresses: Vec<&str> = text.lines().filter(|line| line.contains("- targets:")).collect();
         assert_eq!(addresses.len(), 8);
         assert!(addresses.iter().all(|line| line.contains("[\"127.0.0.1:")), "{addresses:?}");
         assert!(text.contains("127.0.0.1:9001"));
         assert!(text.contains("/src/dashboards/rules.yml"));
+    }
+
+    #[test]
+    fn every_node_of_a_cluster_is_scraped() {
+        let ports = Ports::USUAL.clustered();
+        let text = configuration(
+            Path::new("/src"),
+            &ports,
+            &Endpoints::of(&ports).rabbitmq_metrics,
+            &ScrapeTargets::default(),
+        );
+        for port in [7070, 15692] {
+            let list = format!("[\"127.0.0.1:{port}\", \"127.0.0.2:{port}\", \"127.0.0.3:{port}\"]");
+            assert!(text.contains(&list), "{text}");
+        }
     }
 }

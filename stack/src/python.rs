@@ -18,7 +18,7 @@ use crate::steps;
 pub fn tool(layout: &Layout, requirements: &str, program: &str) -> Result<PathBuf> {
     let requirements = layout.workspace.join(requirements);
     let wanted = std::fs::read_to_string(&requirements).with_context(|| requirements.display().to_string())?;
-    let folder = layout.downloads().join(wanted.trim().replace("==", "-"));
+    let folder = layout.downloads.join(wanted.trim().replace("==", "-"));
     let program = folder.join("bin").join(program);
     // Written last, so that an installation that was cut short is made anew.
     let done = folder.join("installed");

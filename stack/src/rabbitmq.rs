@@ -1,13 +1,14 @@
-//! RabbitMQ: one node under its own name, folders, cookie, port mapper and ports.
+//! RabbitMQ: one node under its own name, folders, cookie, port mapper and ports; or three that form a cluster.
 
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::Service;
 use crate::health;
 use crate::layout::Layout;
 use crate::ports::Ports;
@@ -16,7 +17,6 @@ use crate::tls::Tls;
 /// The wrapper of the same name in the search path would switch to another user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
-const NODE: &str = "tollgate@localhost";
 /// `guest:guest`, RabbitMQ's account out of the box, which it accepts from loopback only.
 const AUTHORIZATION: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
 const PLUGINS: &str = "[rabbitmq_management,rabbitmq_prometheus].\n";
@@ -30,26 +30,51 @@ pub fn is_installed() -> bool {
     Path::new(SERVER).exists()
 }
 
-/// The commands that start the port mapper and the node, after their files are written.
+/// The Erlang name of a node; all have the host's name in it, and so one port mapper.
+fn node(service: Service) -> &'static str {
+    match service {
+        Service::Rabbitmq2 => "tollgate-2@localhost",
+        Service::Rabbitmq3 => "tollgate-3@localhost",
+        _ => "tollgate@localhost",
+    }
+}
+
+/// The command that starts the port mapper, after the cookie that all nodes share is written.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn port_mapper(layout: &Layout, ports: &Ports) -> Result<Command> {
+    let home = layout.data("rabbitmq");
+    fs::create_dir_all(&home)?;
+    write_cookie(&home.join(".erlang.cookie"))?;
+    // Started here rather than by Erlang, which would detach it from everything that could stop it again.
+    let mut epmd = Command::new("epmd");
+    erlang_environment(&mut epmd, layout, ports);
+    Ok(epmd)
+}
+
+/// The command that starts a node, after its files are written.
 ///
 /// # Errors
 /// When the files cannot be written.
-pub fn commands(layout: &Layout, ports: &Ports) -> Result<[(&'static str, Command); 2]> {
-    let home = layout.data("rabbitmq");
+pub fn command(layout: &Layout, ports: &Ports, service: Service) -> Result<Command> {
+    let home = layout.data(service.name());
     fs::create_dir_all(home.join("mnesia"))?;
-    write_cookie(&home.join(".erlang.cookie"))?;
     fs::write(home.join("enabled_plugins"), PLUGINS)?;
     fs::write(home.join("rabbitmq-env.conf"), "")?;
-    fs::write(home.join("rabbitmq.conf"), configuration(layout, ports)?)?;
+    fs::write(home.join("rabbitmq.conf"), configuration(layout, ports, service)?)?;
 
-    // Started here rather than by Erlang, which would detach it from everything that could stop it again.
-    let mut epmd = Command::new("epmd");
-    erlang_environment(&mut epmd, &home, ports);
+    let distribution = match service {
+        Service::Rabbitmq2 => ports.erlang_distribution_2,
+        Service::Rabbitmq3 => ports.erlang_distribution_3,
+        _ => ports.erlang_distribution,
+    };
     let mut server = Command::new(SERVER);
-    erlang_environment(&mut server, &home, ports);
+    erlang_environment(&mut server, layout, ports);
     server
-        .env("RABBITMQ_NODENAME", NODE)
-        .env("RABBITMQ_DIST_PORT", ports.erlang_distribution.to_string())
+        .current_dir(&home)
+        .env("RABBITMQ_NODENAME", node(service))
+        .env("RABBITMQ_DIST_PORT", distribution.to_string())
         .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"))
         .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
         .env("RABBITMQ_ADVANCED_CONFIG_FILE", home.join("advanced.config"))
@@ -62,44 +87,59 @@ pub fn commands(layout: &Layout, ports: &Ports) -> Result<[(&'static str, Comman
         .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", ERLANG_ARGUMENTS)
         // The start script then becomes the node instead of watching over it: one process to signal.
         .env("RUNNING_UNDER_SYSTEMD", "true");
-    Ok([("epmd", epmd), ("rabbitmq", server)])
+    Ok(server)
 }
 
-/// The command that tells the running node what to do, `rabbitmqctl`.
+/// The command that tells the (first) running node what to do, `rabbitmqctl`.
 #[must_use]
 pub fn control(layout: &Layout, ports: &Ports) -> Command {
     let home = layout.data("rabbitmq");
     let mut command = Command::new(CONTROL);
-    erlang_environment(&mut command, &home, ports);
-    command.env("RABBITMQ_NODENAME", NODE).env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"));
+    erlang_environment(&mut command, layout, ports);
+    command
+        .env("RABBITMQ_NODENAME", node(Service::Rabbitmq))
+        .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"));
     command
 }
 
-/// What every Erlang program of this node needs, `rabbitmqctl` too.
-fn erlang_environment(command: &mut Command, home: &PathBuf, ports: &Ports) {
+/// What every Erlang program here needs, `rabbitmqctl` too.
+fn erlang_environment(command: &mut Command, layout: &Layout, ports: &Ports) {
+    let home = layout.data("rabbitmq");
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("RABBITMQ_") || name.starts_with("ERL_")) {
             command.env_remove(name);
         }
     }
     command
-        .current_dir(home)
-        .env("HOME", home)
+        .current_dir(&home)
+        .env("HOME", &home)
         .env("ERL_EPMD_PORT", ports.epmd.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .env("ERL_CRASH_DUMP_SECONDS", "0");
 }
 
-fn configuration(layout: &Layout, ports: &Ports) -> Result<String> {
-    const PLAIN: &str = "listeners.tcp.1 = 127.0.0.1:@AMQP_PORT@\n";
-    let mut text = include_str!("../assets/rabbitmq.conf").to_owned();
+fn configuration(layout: &Layout, ports: &Ports, service: Service) -> Result<String> {
+    const PLAIN: &str = "listeners.tcp.1 = @HOST@:@AMQP_PORT@\n";
+    let mut one = include_str!("../assets/rabbitmq.conf").to_owned();
     if let Some(tls) = Tls::of(layout) {
-        text = text.replace(PLAIN, &tls.rabbitmq(ports.amqp)?);
+        one = one.replace(PLAIN, &tls.rabbitmq(ports.amqp)?);
     }
-    Ok(text
+    let one = one
+        .replace("@HOST@", service.host())
         .replace("@AMQP_PORT@", &ports.amqp.to_string())
         .replace("@MANAGEMENT_PORT@", &ports.rabbitmq_management.to_string())
-        .replace("@METRICS_PORT@", &ports.rabbitmq_metrics.to_string()))
+        .replace("@METRICS_PORT@", &ports.rabbitmq_metrics.to_string());
+    if !ports.cluster {
+        return Ok(one);
+    }
+    let nodes = Service::RABBITMQ.iter().zip(1..);
+    let nodes: Vec<String> = nodes
+        .map(|(service, number)| format!("cluster_formation.classic_config.nodes.{number} = {}\n", node(*service)))
+        .collect();
+    // A node that is cut off from the majority closes its listeners, so that programs go to the others.
+    let together =
+        "cluster_partition_handling = pause_minority\ncluster_formation.peer_discovery_backend = classic_config";
+    Ok(format!("{one}\n{together}\n{}", nodes.concat()))
 }
 
 /// Whoever knows the cookie commands the node: random, and readable by its owner alone.
@@ -122,8 +162,8 @@ fn write_cookie(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When not.
-pub fn health(ports: &Ports) -> Result<()> {
-    health::amqp(&format!("127.0.0.1:{}", ports.amqp))?;
-    let management = format!("127.0.0.1:{}", ports.rabbitmq_management);
+pub fn health(ports: &Ports, service: Service) -> Result<()> {
+    health::amqp(&format!("{}:{}", service.host(), ports.amqp))?;
+    let management = format!("{}:{}", service.host(), ports.rabbitmq_management);
     health::http(&management, "/api/health/checks/virtual-hosts", Some(AUTHORIZATION))
 }

@@ -12,7 +12,7 @@ use crate::ports::{self, Ports};
 use crate::process::{self, Identity};
 use crate::progress::Progress;
 use crate::prometheus::ScrapeTargets;
-use crate::start::Starter;
+use crate::start::{PORT_MAPPER, Starter};
 use crate::state::State;
 use crate::tls::Tls;
 use crate::wait::{self, Deadline};
@@ -50,6 +50,7 @@ pub struct Stack {
     pub(crate) layout: Layout,
     pub(crate) progress: Progress,
     targets: ScrapeTargets,
+    cluster: bool,
 }
 
 impl Stack {
@@ -58,7 +59,40 @@ impl Stack {
     /// # Errors
     /// When there is no workspace around it.
     pub fn open() -> Result<Self> {
-        Ok(Self { layout: Layout::discover()?, progress: Progress::default(), targets: ScrapeTargets::default() })
+        Self::open_as(false)
+    }
+
+    /// Opens the stack of three RabbitMQ and three Cassandra nodes, whose data folder is another one. Starts nothing.
+    ///
+    /// # Errors
+    /// When there is no workspace around it, or its folder holds a stack of single nodes.
+    pub fn open_cluster() -> Result<Self> {
+        Self::open_as(true)
+    }
+
+    fn open_as(cluster: bool) -> Result<Self> {
+        let layout = Layout::discover(cluster)?;
+        let started = State::load(&layout.state_file())?.ports.map(|ports| ports.cluster);
+        ensure!(
+            !cluster || started != Some(false),
+            "{} holds a stack of single nodes; name another folder with TOLLGATE_STACK_DIR",
+            layout.dir.display()
+        );
+        // What a folder was started as it stays.
+        let cluster = cluster || started == Some(true);
+        Ok(Self { layout, progress: Progress::default(), targets: ScrapeTargets::default(), cluster })
+    }
+
+    /// Whether RabbitMQ and Cassandra have three nodes each.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.cluster
+    }
+
+    /// The services that this stack consists of.
+    #[must_use]
+    pub fn services(&self) -> &'static [Service] {
+        if self.cluster { &Service::CLUSTER } else { &Service::ALL }
     }
 
     /// Makes Prometheus scrape the programs at other addresses than the usual ones.
@@ -73,6 +107,9 @@ impl Stack {
     /// # Errors
     /// When one cannot be installed or started or does not become healthy, with the end of its log.
     pub fn up(&self, services: &[Service]) -> Result<Endpoints> {
+        if let Some(foreign) = services.iter().find(|service| !self.services().contains(service)) {
+            bail!("{foreign} is a node of a cluster: `cargo stack --cluster up`");
+        }
         let _lock = self.layout.lock()?;
         let mut state = self.load()?;
         let ports = self.choose_ports(&state, &self.clear_remains(&state, services)?)?;
@@ -95,6 +132,7 @@ impl Stack {
             state: Mutex::new(state),
             deadline: Deadline::within(HEALTHY_WITHIN),
         };
+        starter.prepare(&ours)?;
         let failures: Vec<String> = thread::scope(|scope| {
             let starter = &starter;
             let threads: Vec<_> =
@@ -116,7 +154,7 @@ impl Stack {
     fn clear_remains(&self, state: &State, services: &[Service]) -> Result<Vec<Service>> {
         let runs = |service: &Service| self.find(state, service.name()).is_some();
         let starting: Vec<Service> = services.iter().copied().filter(|service| !runs(service)).collect();
-        for name in starting.iter().flat_map(|service| service.processes()) {
+        for name in starting.iter().flat_map(|service| service.processes(self.cluster)) {
             process::kill_family(&self.layout, name, state.processes.get(*name))?;
         }
         Ok(starting)
@@ -124,14 +162,26 @@ impl Stack {
 
     /// The remembered ports; those of services that are starting move away from whoever has taken them.
     fn choose_ports(&self, state: &State, starting: &[Service]) -> Result<Ports> {
+        let fresh = self.cluster.then(|| Ports::USUAL.clustered());
         let remembered = state.ports.as_ref();
-        let chosen = Ports::choose(remembered, starting, |port| {
+        // The nodes of a cluster share it: it listens while one of them starts.
+        let mapper = self.cluster && self.find(state, PORT_MAPPER).is_some();
+        let starting = if remembered.is_some() { starting } else { self.services() };
+        let chosen = Ports::choose(remembered.or(fresh.as_ref()), starting, |port| {
+            if mapper && remembered.is_some_and(|ports| ports.epmd == port) {
+                return true;
+            }
             let ours = remembered.is_some_and(|ports| ports.contain(port));
             // One of ours may be free in a moment; its users count on its staying the same.
             let patience = if ours { FREED_WITHIN } else { Duration::ZERO };
-            wait::until(&Deadline::within(patience), || ports::check_free(port)).is_ok()
+            let check = if self.cluster && !ours { ports::check_free_for_cluster } else { ports::check_free };
+            wait::until(&Deadline::within(patience), || check(port)).is_ok()
         })?;
-        for (service, old, new) in remembered.map(|old| chosen.moved(old)).unwrap_or_default() {
+        let moved = remembered.map(|old| chosen.moved(old)).unwrap_or_default();
+        if let Some((service, old, _)) = moved.first().filter(|_| self.cluster) {
+            bail!("{service}: port {old} was taken by another program; a cluster keeps its ports, so end that program");
+        }
+        for (service, old, new) in moved {
             self.progress.say(service.name(), &format!("port {old} was taken by another program; now {new}"));
         }
         Ok(chosen)
@@ -183,8 +233,8 @@ impl Stack {
     pub fn prometheus_configuration(&self) -> Result<String> {
         let state = self.load()?;
         let ports = state.ports.as_ref().ok_or_else(never_started)?;
-        let rabbitmq = self.endpoints_of(Some(ports))?.rabbitmq_metrics;
-        Ok(prometheus::configuration(&self.layout.workspace, ports, &rabbitmq, &self.targets))
+        let endpoints = self.endpoints_of(Some(ports))?;
+        Ok(prometheus::configuration(&self.layout.workspace, ports, &endpoints.rabbitmq_metrics, &self.targets))
     }
 
     /// Waits until a service is healthy, however it was started.
@@ -216,7 +266,8 @@ impl Stack {
     /// When the state cannot be read.
     pub fn running(&self) -> Result<Vec<Service>> {
         let state = self.load()?;
-        Ok(Service::ALL.into_iter().filter(|service| self.find(&state, service.name()).is_some()).collect())
+        let runs = |service: &Service| self.find(&state, service.name()).is_some();
+        Ok(self.services().iter().copied().filter(runs).collect())
     }
 
     /// Where the services are reached; the same over restarts.
@@ -274,11 +325,11 @@ impl Stack {
                 pid,
                 given: given.is_some(),
                 healthy: health.is_ok(),
-                address: endpoints.as_ref().map(|endpoints| endpoints.address(service)),
+                address: endpoints.as_ref().map(|endpoints| endpoints.address_of_node(service)),
                 problem: health.err().map(|error| format!("{error:#}")),
             }
         };
-        Ok(Service::ALL.map(one).into())
+        Ok(self.services().iter().copied().map(one).collect())
     }
 
     /// The folders of this stack.

@@ -20,6 +20,8 @@ use crate::{Service, cassandra, install, postgres, prometheus, rabbitmq, sys};
 /// How much of a log an error shows.
 const LOG_LINES: usize = 25;
 const LOG_LINE_CHARS: usize = 240;
+/// The process through which Erlang's nodes find each other.
+pub(crate) const PORT_MAPPER: &str = "epmd";
 
 /// What the starts of several services share.
 pub(crate) struct Starter<'a> {
@@ -51,7 +53,7 @@ impl Starter<'_> {
                 return Ok(());
             }
             say("has ended; starting it again");
-            for name in service.processes() {
+            for name in service.processes(self.ports.cluster) {
                 process::kill_family(self.layout, name, None)?;
             }
         }
@@ -68,7 +70,7 @@ impl Starter<'_> {
             Service::Prometheus => {
                 prometheus::configure(self.layout, self.ports, &self.endpoints.rabbitmq_metrics, self.targets)
             }
-            Service::Rabbitmq | Service::Cassandra | Service::Postgres => Ok(false),
+            _ => Ok(false),
         }
     }
 
@@ -83,19 +85,36 @@ impl Starter<'_> {
         last.with_context(|| format!("{service} has nothing to start"))
     }
 
+    /// What the nodes of a cluster share, before any of them starts.
+    pub fn prepare(&self, services: &[Service]) -> Result<()> {
+        let has = |first: Service| services.iter().any(|service| service.first_node() == first);
+        if has(Service::Cassandra) {
+            install::jars(self.layout, self.progress)?;
+        }
+        if self.ports.cluster && has(Service::Rabbitmq) && self.find(PORT_MAPPER).is_none() {
+            let command = rabbitmq::port_mapper(self.layout, self.ports)?;
+            self.remember(PORT_MAPPER, &process::spawn(self.layout, PORT_MAPPER, command)?)?;
+        }
+        Ok(())
+    }
+
     fn commands(&self, service: Service) -> Result<Vec<(&'static str, Command)>> {
         let name = service.name();
-        Ok(match service {
-            Service::Rabbitmq => rabbitmq::commands(self.layout, self.ports)?.into(),
-            Service::Cassandra => {
-                install::jars(self.layout, self.progress)?;
-                vec![(name, cassandra::command(self.layout, self.ports)?)]
+        Ok(match service.first_node() {
+            Service::Rabbitmq => {
+                let mapper = match self.ports.cluster {
+                    false => Some((PORT_MAPPER, rabbitmq::port_mapper(self.layout, self.ports)?)),
+                    true => None,
+                };
+                let server = (name, rabbitmq::command(self.layout, self.ports, service)?);
+                mapper.into_iter().chain([server]).collect()
             }
+            Service::Cassandra => vec![(name, cassandra::command(self.layout, self.ports, service)?)],
             Service::Postgres => {
                 let dir = self.state().postgres_dir.clone().unwrap_or_else(|| self.layout.data(name));
                 vec![(name, postgres::command(self.layout, self.ports, &dir)?)]
             }
-            Service::Prometheus => {
+            _ => {
                 let mut exporter = prometheus::exporter_command(self.ports, &self.endpoints.postgres_url)?;
                 if let Some(tls) = Tls::of(self.layout) {
                     exporter.env("PGPASSWORD", tls.password()?);
@@ -120,7 +139,7 @@ impl Starter<'_> {
             format!("{way_out}. {}", self.end_of_log(service))
         })?;
         if alive {
-            let address = self.endpoints.address(service);
+            let address = self.endpoints.address_of_node(service);
             self.progress.say(service.name(), &format!("ready at {address} (pid {})", process.pid));
         }
         Ok(alive)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::stack::PROGRAMS;
+use crate::start::PORT_MAPPER;
 use crate::state::State;
 use crate::sys::Signal;
 use crate::wait::{self, Deadline};
@@ -31,7 +32,7 @@ impl Stack {
                 None => bail!("{service} does not run; start it with `cargo stack up {service}`"),
             }
         }
-        for name in service.processes().iter().rev() {
+        for name in service.processes(self.is_cluster()).iter().rev() {
             process::kill_family(&self.layout, name, state.processes.get(*name))?;
         }
         Ok(())
@@ -43,7 +44,7 @@ impl Stack {
     /// When the state cannot be read or written.
     pub fn down(&self) -> Result<()> {
         self.stop_programs()?;
-        self.stop(&Service::ALL)
+        self.stop(self.services())
     }
 
     /// Stops the programs of a demo, if they run.
@@ -72,13 +73,17 @@ impl Stack {
             let panicked = || Err(anyhow!("a bug in `stack`: its thread panicked"));
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
         });
+        let runs = |service: &Service| self.find(&state, service.name()).is_some();
+        if self.is_cluster() && !Service::RABBITMQ.iter().any(runs) {
+            self.stop_process(&state, PORT_MAPPER, Signal::Terminate, STOPPED_WITHIN)?;
+        }
         state.processes.retain(|_, identity| identity.is_alive());
         state.save(&self.layout.state_file())?;
         results.into_iter().collect()
     }
 
     fn stop_one(&self, state: &State, service: Service) -> Result<()> {
-        for name in service.processes().iter().rev() {
+        for name in service.processes(self.is_cluster()).iter().rev() {
             self.stop_process(state, name, service.stop_signal(), STOPPED_WITHIN)?;
         }
         Ok(())
@@ -108,7 +113,7 @@ impl Stack {
         self.down()?;
         let _lock = self.layout.lock()?;
         let mut state = self.load()?;
-        for service in [Service::Rabbitmq, Service::Cassandra, Service::Prometheus] {
+        for service in self.services().iter().filter(|service| **service != Service::Postgres) {
             let dir = self.layout.data(service.name());
             if dir.exists() {
                 fs::remove_dir_all(&dir).with_context(|| format!("cannot delete {}", dir.display()))?;

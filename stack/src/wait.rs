@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::endpoints::host_port;
+use crate::endpoints::{host_port, host_ports};
 use crate::layout::Layout;
 use crate::ports::Ports;
 use crate::tls::Tls;
@@ -60,46 +60,52 @@ pub fn healthy(service: Service, layout: &Layout, ports: &Ports) -> Result<()> {
     if Tls::of(layout).is_some() {
         return encrypted(service, ports);
     }
-    match service {
-        Service::Rabbitmq => rabbitmq::health(ports),
-        Service::Cassandra => cassandra::health(ports),
+    match service.first_node() {
+        Service::Rabbitmq => rabbitmq::health(ports, service),
+        Service::Cassandra => cassandra::health(ports, service),
         Service::Postgres => postgres::health(ports),
-        Service::Prometheus => prometheus::health(ports),
+        _ => prometheus::health(ports),
     }
 }
 
 /// Whether a service of a stack with TLS does its work, as far as it says so without one.
 fn encrypted(service: Service, ports: &Ports) -> Result<()> {
     let address = |port: u16| format!("127.0.0.1:{port}");
-    match service {
+    match service.first_node() {
         Service::Rabbitmq => {
             health::tcp(&address(ports.amqp))?;
             health::http(&address(ports.rabbitmq_metrics), "/metrics", None)
         }
         Service::Cassandra => health::tcp(&address(ports.cql)),
         Service::Postgres => postgres::accepts(ports),
-        Service::Prometheus => prometheus::health(ports),
+        _ => prometheus::health(ports),
     }
 }
 
-/// Whether a service at a given address answers; behind TLS only whether something accepts connections.
+/// Whether a service at a given address answers, of several nodes any; behind TLS only whether something accepts
+/// connections.
 ///
 /// # Errors
 /// When not, with the reason.
 pub fn answers(service: Service, address: &str) -> Result<()> {
-    match service {
-        Service::Rabbitmq if address.starts_with("amqps:") => health::tcp(&host_port(address, 5671)),
-        Service::Rabbitmq => health::amqp(&host_port(address, 5672)),
-        Service::Cassandra => {
-            let nodes: Vec<&str> = address.split(',').map(str::trim).collect();
-            let first = nodes.first().copied().unwrap_or_default();
-            if nodes.iter().any(|node| health::cql(&host_port(node, 9042)).is_ok()) {
-                return Ok(());
-            }
-            health::cql(&host_port(first, 9042))
-        }
+    match service.first_node() {
+        Service::Rabbitmq if address.starts_with("amqps:") => any(&host_ports(address, 5671), health::tcp),
+        Service::Rabbitmq => any(&host_ports(address, 5672), health::amqp),
+        Service::Cassandra => any(&host_ports(address, 9042), health::cql),
         Service::Postgres => health::postgres_answers(&host_port(address, 5432)),
-        Service::Prometheus if address.starts_with("https:") => health::tcp(&host_port(address, 443)),
-        Service::Prometheus => health::http(&host_port(address, 9090), "/-/ready", None),
+        _ if address.starts_with("https:") => health::tcp(&host_port(address, 443)),
+        _ => health::http(&host_port(address, 9090), "/-/ready", None),
     }
+}
+
+/// Whether one of the nodes answers; else what the last one says.
+fn any(nodes: &[String], answers: impl Fn(&str) -> Result<()>) -> Result<()> {
+    let mut last = Ok(());
+    for node in nodes {
+        last = answers(node);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }

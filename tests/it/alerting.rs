@@ -59,6 +59,10 @@ const SCENES: [&[Row]; 5] = [
         row(Fault::CassandraNodeFrozen, &["TollgateCassandraNodeDown", "TollgateTargetDown{job=cassandra}"]),
         row(Fault::GatewayKilled, &["TollgateTargetDown{job=ingest}"]),
         row(Fault::PartitionFilled, &["TollgatePartitionLarge{table=dead_letters}"]),
+        row(
+            Fault::MembersUnknown,
+            &["TollgateQueueLacksMembers{stage=reconcile}", "TollgateQueueLacksMembers{stage=dead}"],
+        ),
     ],
     &[
         Row { may: &WAITED, ..row(Fault::WriterSlow, &["TollgateBacklogGrows{stage=write}"]) },

@@ -59,6 +59,8 @@ pub enum Fault {
     CassandraNodeFrozen,
     /// 110 MB in one partition of Cassandra, on disk.
     PartitionFilled,
+    /// Nobody tells the writer which nodes have copies of its queues.
+    MembersUnknown,
     /// The writer takes one frame at a time, and is given a tenth of the time.
     WriterSlow,
     /// Postgres is killed.
@@ -222,6 +224,13 @@ impl Shop {
                 self.programs.end("ingest", "KILL").await?;
             }
             Fault::PartitionFilled => self.fill_partition().await?,
+            Fault::MembersUnknown => {
+                let [nobody] = free_ports()?;
+                self.programs.setup.variables.insert(MANAGEMENT.into(), format!("http://{nobody}"));
+                // It is not ready without having known.
+                self.programs.end("writer", "TERM").await?;
+                self.programs.spawn("writer")?;
+            }
             Fault::WriterSlow => {
                 self.restart("writer", &[("WRITER_PREFETCH_FRAMES", "1")]).await?;
                 let pid = self.programs.pid("writer")?;
@@ -277,6 +286,14 @@ impl Shop {
                 self.cql("ALTER TABLE {ks}.dead_letters WITH memtable_flush_period_in_ms = 0").await?;
                 self.cql("TRUNCATE {ks}.dead_letters").await?;
             }
+            Fault::MembersUnknown => {
+                let variables = &mut self.programs.setup.variables;
+                match std::env::var(MANAGEMENT) {
+                    Ok(usual) => variables.insert(MANAGEMENT.into(), usual),
+                    Err(_) => variables.remove(MANAGEMENT),
+                };
+                self.programs.restart("writer", "TERM").await?;
+            }
             Fault::WriterSlow => {
                 signal(self.programs.pid("writer")?, "CONT").await?;
                 self.restart("writer", &[("WRITER_PREFETCH_FRAMES", "512")]).await?;
@@ -315,6 +332,8 @@ impl Shop {
         self.cql("ALTER TABLE {ks}.dead_letters WITH memtable_flush_period_in_ms = 1000").await
     }
 }
+
+const MANAGEMENT: &str = "TOLLGATE_RABBITMQ_MANAGEMENT_URL";
 
 const FORGED: [(&str, &str); 2] = [
     ("content-type", "application/json"),

@@ -42,7 +42,7 @@ impl Secured {
         let folder = std::env::temp_dir().join(format!("tollgate-encrypted-{}", listen.port()));
         fs::create_dir_all(folder.join("stack"))?;
         // What was downloaded once is not downloaded again.
-        let downloads = Stack::open()?.layout().downloads();
+        let downloads = Stack::open()?.layout().downloads.clone();
         if downloads.exists() {
             std::os::unix::fs::symlink(downloads, folder.join("stack/downloads"))?;
         }

@@ -33,7 +33,11 @@ impl Programs {
 
     /// With more lines in their configuration.
     pub async fn start_with(name: &str, extra: &str) -> Result<Self> {
-        let setup = own_setup(name, extra)?;
+        Self::start_as(own_setup(name, extra)?).await
+    }
+
+    /// With this configuration.
+    pub async fn start_as(setup: Setup) -> Result<Self> {
         let file = std::env::temp_dir().join(format!("{}.toml", setup.config.rabbitmq.queue_prefix));
         std::fs::write(&file, &setup.text)?;
         let mut programs = Self { setup, file, running: BTreeMap::new() };
@@ -127,8 +131,13 @@ impl Programs {
     }
 
     pub fn load(&self, seconds: u32) -> JoinHandle<Result<Report, loadtest::LoadError>> {
+        self.load_at(RATE, seconds)
+    }
+
+    /// [`Self::load`] with another rate, a second.
+    pub fn load_at(&self, rate: u32, seconds: u32) -> JoinHandle<Result<Report, loadtest::LoadError>> {
         let config = self.config().clone();
-        let options = Options { give_up: 120, ..Options::new(RATE, seconds) };
+        let options = Options { give_up: 120, ..Options::new(rate, seconds) };
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             runtime.block_on(loadtest::run(&config, &options, CancellationToken::new()))

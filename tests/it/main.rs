@@ -14,6 +14,7 @@ mod gateway;
 mod growth;
 mod hostile;
 mod https;
+mod nodes;
 mod overload;
 mod prometheus;
 mod racing;

@@ -19,7 +19,7 @@ pub mod tables;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform::amqp::{Collect, Link, Stage, Subscription, consume};
+use platform::amqp::{Collect, Link, Stage, Subscription, consume, watch_members};
 use platform::cassandra::{self, CassandraError};
 use platform::config::Config;
 use platform::http::ServeError;
@@ -53,6 +53,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         readiness.clone(),
         give_up.clone(),
     );
+    watch_members(&config.rabbitmq, Stage::Reconcile, &readiness, &stop);
     let metrics = Arc::new(Metrics::new(&config.regions));
     let handler = WriteHandler {
         store,

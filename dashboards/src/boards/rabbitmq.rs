@@ -18,7 +18,7 @@ pub fn board() -> Board {
         rows: vec![
             glance(),
             Row::graphs("Queues", [ready(), unsettled()]),
-            Row::graphs("", [bytes(), consumers()]),
+            Row::graphs("", [bytes(), consumers(), members()]),
             Row::graphs("Flow", [flow(), trouble()]),
             Row::graphs("Room", [memory(), disk(), connections()]),
         ],
@@ -95,6 +95,20 @@ fn consumers() -> Panel {
         .query("{{queue}}", per_queue("queue_consumers"))
         .levels(Levels::Below(1.0, 1.0))
         .no_value("no queues")
+}
+
+fn members() -> Panel {
+    let of = |state: &str| format!("min by (queue) (tollgate_queue_members{{state=\"{state}\"}})");
+    Panel::series(
+        "Copies online",
+        Unit::Count,
+        "Nodes with a copy of each queue that are known to be online, of `rabbitmq.group_size`. Without a majority nothing \
+         is confirmed. None: RabbitMQ's management API does not answer.",
+    )
+    .query("{{queue}}", of("online"))
+    .query("wanted", "max(tollgate_queue_members{state=\"wanted\"})")
+    .color("wanted", Color::Red)
+    .no_value("not asked for")
 }
 
 fn flow() -> Panel {

@@ -45,7 +45,7 @@ pub enum Place {
     Process(u32),
     /// Whoever listens on this port of this machine.
     Port(u16),
-    /// Another machine.
+    /// Another machine, or several processes.
     Elsewhere,
 }
 
@@ -134,7 +134,7 @@ impl Meter {
         for process in &self.processes {
             let shared = !matches!(process.place, Place::Own) && process.current.is_some_and(|(pid, _, _)| pid == own);
             let note = match process.place {
-                Place::Elsewhere => Some("not on this machine"),
+                Place::Elsewhere => Some("on another machine, or of several nodes"),
                 _ if shared => Some("in the generator's process"),
                 _ if !process.seen => Some("not found, or not to be seen by this user"),
                 _ => None,
@@ -160,10 +160,10 @@ impl Place {
         Self::of(config.rabbitmq.url.expose(), 5672)
     }
 
-    /// The first Cassandra node of a configuration.
+    /// Cassandra of a configuration.
     #[must_use]
     pub fn cassandra(config: &Config) -> Self {
-        Self::of(config.cassandra.nodes.first().map_or("", String::as_str), 9042)
+        Self::of(&config.cassandra.nodes.join(","), 9042)
     }
 
     /// Postgres of a configuration.
@@ -172,11 +172,14 @@ impl Place {
         Self::of(config.postgres.url.expose(), 5432)
     }
 
-    /// The port of an address, if it is this machine's.
+    /// The port of an address, if it is this machine's and of one node.
     fn of(address: &str, usual_port: u16) -> Self {
         let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        if host_port.contains(',') {
+            return Self::Elsewhere;
+        }
         let (host, port) = match host_port.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, port.parse().unwrap_or(usual_port)),
             _ => (host_port, usual_port),

@@ -10,7 +10,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection};
-use platform::amqp::connect;
+use platform::amqp;
 use platform::config::Config;
 
 use super::{LimitsError, Step, client_and};
@@ -21,8 +21,8 @@ const RECORD_BYTES: usize = 400;
 const IN_FLIGHT: usize = 4;
 
 pub async fn measure(config: &Config, name: &str, length: Duration) -> Result<Step, LimitsError> {
-    let publishing = connect(&config.rabbitmq, "loadtest: publish").await?;
-    let consuming = connect(&config.rabbitmq, "loadtest: consume").await?;
+    let publishing = amqp::connect(&config.rabbitmq, "tollgate loadtest: publish").await?;
+    let consuming = amqp::connect(&config.rabbitmq, "tollgate loadtest: consume").await?;
     let channel = publishing.create_channel().await?;
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));

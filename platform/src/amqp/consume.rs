@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::drain::{Deliveries, drain};
+use super::nodes::Nodes;
 use super::topology::count;
-use super::{Queues, Stage, explain, open};
+use super::{Queues, Stage, explain};
 use crate::config::RabbitMq;
 use crate::retry::{Backoff, Stopped};
 use crate::telemetry::Readiness;
@@ -72,9 +73,10 @@ pub async fn consume(
 ) {
     let Subscription { name, stage, .. } = subscription;
     let mut backoff = Backoff::for_services();
+    let mut nodes = Nodes::of(config);
     while !stop.is_cancelled() {
         let session = async {
-            let Some(opened) = stop.run_until_cancelled(open(config, name, stage)).await else { return Ok(()) };
+            let Some(opened) = stop.run_until_cancelled(nodes.open(config, name, stage)).await else { return Ok(()) };
             let (connection, _declared) = opened?;
             tracing::info!(name, stage = stage.as_str(), "consuming");
             readiness.set("rabbitmq_consumer", true);

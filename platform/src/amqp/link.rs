@@ -8,8 +8,9 @@ use lapin::{Channel, Connection};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::nodes::Nodes;
 use super::publish::PublishError;
-use super::{Stage, explain, open};
+use super::{Stage, explain};
 use crate::config::RabbitMq;
 use crate::retry::Backoff;
 use crate::telemetry::Readiness;
@@ -76,8 +77,9 @@ async fn keep(
     stop: CancellationToken,
 ) {
     let mut backoff = Backoff::for_services();
+    let mut nodes = Nodes::of(&config);
     while !stop.is_cancelled() {
-        let Some(opened) = stop.run_until_cancelled(open(&config, &name, stage)).await else { return };
+        let Some(opened) = stop.run_until_cancelled(nodes.open(&config, &name, stage)).await else { return };
         match opened {
             Ok((connection, channel)) => {
                 tracing::info!(name, "connected to rabbitmq");

@@ -6,38 +6,24 @@ mod consume;
 mod depths;
 mod drain;
 mod link;
+mod management;
+mod members;
+mod nodes;
 mod publish;
 mod topology;
 
-pub use connect::connect;
 pub use consume::{Batch, Collect, Handler, Subscription, consume};
 pub use depths::{Depths, Waiting};
 pub use drain::{Deliveries, drain};
 pub use link::Link;
+pub use members::watch_members;
 pub use publish::{Outlet, PublishError, publish_frame};
 pub use topology::{Queues, Stage, declare};
 
-use std::io;
-use std::time::Duration;
-
-use lapin::{Channel, Connection};
+use lapin::Connection;
+use nodes::Nodes;
 
 use crate::config::RabbitMq;
-
-/// How long it may take until a connection can be used. One whose other end accepts it and then says nothing would be
-/// waited for without end: heartbeats begin behind the handshake.
-const OPEN_WITHIN: Duration = Duration::from_secs(5);
-
-/// Connects, and declares the queues of a stage.
-async fn open(config: &RabbitMq, name: &str, stage: Stage) -> lapin::Result<(Connection, Channel)> {
-    let opening = async {
-        let connection = connect(config, name).await?;
-        let channel = declare(&connection, config, stage).await?;
-        Ok((connection, channel))
-    };
-    let timeout = || io::Error::new(io::ErrorKind::TimedOut, "it accepts the connection but does not answer");
-    tokio::time::timeout(OPEN_WITHIN, opening).await.unwrap_or_else(|_| Err(timeout().into()))
-}
 
 /// An error in words that say what a person can do.
 #[must_use]
@@ -61,4 +47,12 @@ pub fn explain(error: &lapin::Error) -> String {
         return text;
     };
     format!("{text}; {hint}")
+}
+
+/// Connects to any node that can be used.
+///
+/// # Errors
+/// What the last one tried says.
+pub async fn connect(config: &RabbitMq, name: &str) -> lapin::Result<Connection> {
+    Nodes::of(config).connect(config, name).await
 }

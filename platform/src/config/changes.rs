@@ -19,6 +19,7 @@ impl Config {
             ("postgres.password", &self.postgres.password, &other.postgres.password),
             ("postgres.url", &self.postgres.url, &other.postgres.url),
             ("rabbitmq.password", &self.rabbitmq.password, &other.rabbitmq.password),
+            ("rabbitmq.management_url", &self.rabbitmq.management_url, &other.rabbitmq.management_url),
             ("rabbitmq.url", &self.rabbitmq.url, &other.rabbitmq.url),
         ];
         keys.extend(hidden.into_iter().filter(|(_, mine, theirs)| mine != theirs).map(|(key, ..)| key.to_owned()));

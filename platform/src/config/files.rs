@@ -40,7 +40,9 @@ impl Config {
         ] {
             client_config(file).map_err(|error| named(key, error.to_string()))?;
         }
-        self.rabbitmq.uri().map_err(ConfigError::Relation)?;
+        for url in self.rabbitmq.urls() {
+            self.rabbitmq.uri_of(&url).map_err(ConfigError::Relation)?;
+        }
         self.cassandra.current_password().map_err(ConfigError::Relation)?;
         self.postgres.current_password().map_err(ConfigError::Relation)?;
         Ok(())
@@ -89,13 +91,13 @@ fn password(key: &str, value: &Secret, file: &Path) -> Result<Option<Secret>, St
 }
 
 impl RabbitMq {
-    /// The address, with the password that is in force now.
+    /// One node's address, with the password that is in force now.
     ///
     /// # Errors
     /// When it is no address or the password cannot be read.
-    pub fn uri(&self) -> Result<AMQPUri, String> {
+    pub fn uri_of(&self, url: &str) -> Result<AMQPUri, String> {
         let no_address = |_| "rabbitmq.url must be like amqp://user:password@host:5672/%2f".to_owned();
-        let mut uri: AMQPUri = self.url.expose().parse().map_err(no_address)?;
+        let mut uri: AMQPUri = url.parse().map_err(no_address)?;
         if let Some(password) = password("rabbitmq.password_file", &self.password, &self.password_file)? {
             uri.authority.userinfo.password = password.expose().to_owned();
         }
