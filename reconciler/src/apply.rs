@@ -191,21 +191,27 @@ impl Books {
         if refusals == Refusals::Fail {
             return Ok(self.orders.write(tx, &plan.orders, orders).await?);
         }
-        let mut savepoint = tx.begin().await?;
-        match self.orders.write(&mut savepoint, &plan.orders, orders).await.map_err(ApplyError::from) {
-            Ok(()) => savepoint.commit().await?,
-            Err(ApplyError::Refused(error)) => {
-                savepoint.rollback().await?;
-                let refused = plan.orders.drain(..).map(|change| Break {
-                    kind: breaks::STATUS,
-                    subject: change.reference.clone(),
-                    order_ref: Some(change.reference),
-                    detail: format!("{} {}: {error}", breaks::ROW_REFUSES, change.order.status.as_str()),
-                    ..Break::default()
-                });
-                plan.breaks.extend(refused);
+        // Each by itself: an order that a payment leaves is right even if the one that it comes to refuses.
+        for change in std::mem::take(&mut plan.orders) {
+            let mut savepoint = tx.begin().await?;
+            let written = self.orders.write(&mut savepoint, std::slice::from_ref(&change), orders).await;
+            match written.map_err(ApplyError::from) {
+                Ok(()) => {
+                    savepoint.commit().await?;
+                    plan.orders.push(change);
+                }
+                Err(ApplyError::Refused(error)) => {
+                    savepoint.rollback().await?;
+                    plan.breaks.push(Break {
+                        kind: breaks::STATUS,
+                        subject: change.reference.clone(),
+                        order_ref: Some(change.reference),
+                        detail: format!("{} {}: {error}", breaks::ROW_REFUSES, change.order.status.as_str()),
+                        ..Break::default()
+                    });
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
         Ok(())
     }

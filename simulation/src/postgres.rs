@@ -61,6 +61,10 @@ impl Postgres {
         self.orders.insert(reference.to_owned(), OrderHeld { row, refuses, lock: Arc::default() });
     }
 
+    fn refuses(&self, reference: &str) -> bool {
+        self.orders.get(reference).is_some_and(|held| held.refuses)
+    }
+
     /// Whether an event is applied or parked.
     pub fn has(&self, key: EventKey) -> bool {
         self.applied.contains(&key) || self.parked.contains_key(&key)
@@ -163,14 +167,10 @@ pub async fn transaction(
     if world.suffers(Fault::Conflict) {
         return Err(ApplyError::Conflict);
     }
-    let row_refuses = {
-        let postgres = locked(&world.postgres);
-        plan.orders.iter().any(|change| postgres.orders.get(&change.reference).is_some_and(|held| held.refuses))
-    };
-    match refusals {
-        Refusals::Fail if row_refuses => return Err(refused()),
-        Refusals::Report if row_refuses => plan.orders.clear(),
-        _ => {}
+    let changes = plan.orders.len();
+    plan.orders.retain(|change| !locked(&world.postgres).refuses(&change.reference));
+    if refusals == Refusals::Fail && plan.orders.len() < changes {
+        return Err(refused());
     }
     world.pause().await;
     let gone = asker.strong_count() == 0 && world.seeded().per_mille(500);

@@ -77,8 +77,8 @@ pub fn run(seed: u64, planted: Option<Planted>, traced: bool) -> Result<Outcome,
             if let Some(violation) = world.violation() {
                 break Some(violation);
             }
-            let at_rest = open.is_none() && world.is_at_rest();
-            let wrong = if at_rest { check(&world).err() } else { Some("not everything has come to rest".to_owned()) };
+            let unrest = if open.is_none() { world.unrest() } else { Some("a provider or the shop waits".to_owned()) };
+            let wrong = unrest.map(|unrest| format!("no rest: {unrest}")).or_else(|| check(&world).err());
             match wrong {
                 None => break None,
                 Some(wrong) if world.elapsed_ms() > REST_WITHIN_MS => break Some(wrong),

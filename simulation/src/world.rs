@@ -151,9 +151,11 @@ impl World {
         answer
     }
 
-    /// Whether nothing is on its way any more.
-    pub fn is_at_rest(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) == 0 && locked(&self.broker).is_empty()
+    /// What is on its way, if something is.
+    pub fn unrest(&self) -> Option<String> {
+        let under_way = self.under_way.load(Ordering::Relaxed);
+        let queued = !locked(&self.broker).is_empty();
+        (under_way > 0 || queued).then(|| format!("{under_way} requests are under way, frames wait: {queued}"))
     }
 
     /// The contract is broken; the first violation is kept.
