@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::schedule::Target;
+use super::faults::Target;
 use super::world::World;
 use crate::client::Counters;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::schedule::{Fault, Kind};
+use super::faults::{Fault, Kind};
 use crate::report::Report;
 
 /// One step that was taken.
@@ -152,7 +152,7 @@ impl fmt::Display for ChaosReport {
 
 #[cfg(test)]
 mod tests {
-    use super::super::schedule::Target;
+    use super::super::faults::Target;
     use super::*;
 
     #[test]

@@ -11,8 +11,8 @@ use platform::config::{Config, parse};
 use stack::{Endpoints, Service, Stack, host_port};
 
 use super::ChaosError;
+use super::faults::{Fault, Kind, Target};
 use super::proxy::{Link, Proxy, Towards};
-use super::schedule::{Fault, Kind, Target};
 
 /// The folder of the services, in that of the usual ones.
 const FOLDER: &str = "chaos";
