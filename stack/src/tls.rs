@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::certificates::{Authority, Issued};
 use crate::endpoints::Endpoints;
@@ -76,6 +78,11 @@ impl Tls {
     pub fn password(&self) -> Result<String> {
         let path = self.folder.join("password");
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// The header with which RabbitMQ's management knows its administrator.
+    pub(crate) fn authorization(&self) -> Result<String> {
+        Ok(format!("Basic {}", STANDARD.encode(format!("{NAME}:{}", self.password()?))))
     }
 
     /// RabbitMQ's settings in the place of its plain listener.

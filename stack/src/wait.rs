@@ -57,8 +57,8 @@ pub fn until(deadline: &Deadline, mut check: impl FnMut() -> Result<()>) -> Resu
 /// # Errors
 /// When not, with the reason.
 pub fn healthy(service: Service, layout: &Layout, ports: &Ports) -> Result<()> {
-    if Tls::of(layout).is_some() {
-        return encrypted(service, ports);
+    if let Some(tls) = Tls::of(layout) {
+        return encrypted(&tls, service, ports);
     }
     match service.first_node() {
         Service::Rabbitmq => rabbitmq::health(ports, service),
@@ -69,12 +69,14 @@ pub fn healthy(service: Service, layout: &Layout, ports: &Ports) -> Result<()> {
 }
 
 /// Whether a service of a stack with TLS does its work, as far as it says so without one.
-fn encrypted(service: Service, ports: &Ports) -> Result<()> {
+fn encrypted(tls: &Tls, service: Service, ports: &Ports) -> Result<()> {
     let address = |port: u16| format!("127.0.0.1:{port}");
     match service.first_node() {
         Service::Rabbitmq => {
             health::tcp(&address(ports.amqp))?;
-            health::http(&address(ports.rabbitmq_metrics), "/metrics", None)
+            // By its password: another broker that has just taken these ports is none of ours.
+            let management = address(ports.rabbitmq_management);
+            health::http(&management, "/api/health/checks/virtual-hosts", Some(&tls.authorization()?))
         }
         Service::Cassandra => health::tcp(&address(ports.cql)),
         Service::Postgres => postgres::accepts(ports),

@@ -160,9 +160,13 @@ impl Secured {
         let user = format!("tollgate:{}", self.variables["TOLLGATE_RABBITMQ_PASSWORD"]);
         let basic = format!("Basic {}", STANDARD.encode(user));
         let headers = [("authorization", basic.as_str()), ("content-type", "application/json")];
-        let answer = send(address, "PUT", path, &headers, body.to_string().as_bytes()).await?;
-        ensure!((200..300).contains(&answer.status), "{path}: {answer:?}");
-        Ok(())
+        // It listens before it knows its users.
+        eventually(path, async || {
+            let answer = send(address, "PUT", path, &headers, body.to_string().as_bytes()).await?;
+            ensure!((200..300).contains(&answer.status), "{path}: {answer:?}");
+            Ok(())
+        })
+        .await
     }
 
     /// The users of RabbitMQ, by its management as `rabbitmqctl` would.
