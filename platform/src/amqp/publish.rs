@@ -54,9 +54,15 @@ pub async fn publish_frame(link: &Link, config: &RabbitMq, queue: &str, frame: &
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let published = async { channel.basic_publish("".into(), queue.into(), options, frame, properties).await?.await };
     match tokio::time::timeout(config.confirm_timeout(), published).await {
-        Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+        Ok(Ok(Confirmation::Ack(None))) => {
+            link.taken(queue);
+            Ok(())
+        }
         Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Returned),
-        Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Refused),
+        Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => {
+            link.refused(queue);
+            Err(PublishError::Refused)
+        }
         Ok(Err(_)) => Err(PublishError::Disconnected),
         Err(_) => {
             link.give_up();
