@@ -1,7 +1,8 @@
 //! The publishing side's connection: kept open in the background, asked for by those who have something to publish.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use lapin::{Channel, Connection};
@@ -15,11 +16,26 @@ use crate::config::RabbitMq;
 use crate::retry::Backoff;
 use crate::telemetry::Readiness;
 
+/// How long a queue may refuse everything before another connection is tried; doubled each time that this did not help. A
+/// channel that was opened between the death of the queue's leader and the election of the next keeps asking the dead
+/// node (RabbitMQ 3.10), and is refused until that is back. A full queue refuses for a good reason.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+const REFUSED_FOR_MAX: Duration = Duration::from_secs(60);
+
+/// A queue that refuses every frame.
+#[derive(Debug)]
+struct Refusing {
+    since: Instant,
+    patience: Duration,
+}
+
 /// A handle to the publishing connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Link {
     open: watch::Receiver<Option<Arc<Open>>>,
     suspect: Arc<Notify>,
+    /// The queues that have taken no frame since they refused one.
+    refusing: Arc<Mutex<HashMap<String, Refusing>>>,
 }
 
 #[derive(Debug)]
@@ -35,7 +51,7 @@ impl Link {
         let (sender, open) = watch::channel(None);
         let suspect = Arc::new(Notify::new());
         tokio::spawn(keep(config, name, stage, readiness, sender, Arc::clone(&suspect), stop));
-        Self { open, suspect }
+        Self { open, suspect, refusing: Arc::default() }
     }
 
     /// The channel to publish on, right now.
@@ -58,6 +74,22 @@ impl Link {
         while self.channel().is_err() {
             // A blocked connection is unblocked without a change of the watched value.
             let _timeout = tokio::time::timeout(Duration::from_millis(100), open.changed()).await;
+        }
+    }
+
+    /// Notes that a queue has taken a frame.
+    pub(super) fn taken(&self, queue: &str) {
+        self.refusing.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
+    }
+
+    /// Notes that a queue has refused a frame; when it refuses all of them, the connection is given up.
+    pub(super) fn refused(&self, queue: &str) {
+        let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Refusing { since: Instant::now(), patience: REFUSED_FOR };
+        let refusing = refusing.entry(queue.to_owned()).or_insert_with(new);
+        if refusing.since.elapsed() >= refusing.patience {
+            *refusing = Refusing { since: Instant::now(), patience: (refusing.patience * 2).min(REFUSED_FOR_MAX) };
+            self.give_up();
         }
     }
 
@@ -114,7 +146,7 @@ async fn watch_over(open: &Open, readiness: &Readiness, suspect: &Notify, stop: 
         tokio::select! {
             () = stop.cancelled() => return,
             () = suspect.notified() => {
-                tracing::warn!("no confirm in time; giving the connection to rabbitmq up");
+                tracing::warn!("no confirm in time, or only refusals; giving the connection to rabbitmq up");
                 return;
             }
             () = tokio::time::sleep(Duration::from_millis(50)) => {}

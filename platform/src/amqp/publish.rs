@@ -70,7 +70,13 @@ impl Outlet for Link {
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let confirm = channel.basic_publish("".into(), queue.into(), options, frame, properties).await;
         let confirm = confirm.map_err(|_| PublishError::Disconnected)?;
-        confirm.await.map_err(|_| PublishError::Disconnected)
+        let confirmation = confirm.await.map_err(|_| PublishError::Disconnected)?;
+        match confirmation {
+            Confirmation::Ack(_) => self.taken(queue),
+            Confirmation::Nack(_) => self.refused(queue),
+            Confirmation::NotRequested => {}
+        }
+        Ok(confirmation)
     }
 
     fn give_up(&self) {
