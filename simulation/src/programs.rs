@@ -37,7 +37,7 @@ impl Gateway {
     fn start(world: &Arc<World>) -> Arc<Self> {
         let outlet = SimOutlet::new(world, world.config.rabbitmq.publishes_in_flight_max);
         Arc::new(Self {
-            publisher: Publisher::new(&world.config.rabbitmq, &outlet),
+            publisher: Publisher::new(&world.config.rabbitmq, Stage::Write, &outlet),
             outlet,
             crashed: CancellationToken::new(),
             request_timeout: Duration::from_millis(world.config.ingest.request_timeout_ms),

@@ -26,7 +26,7 @@ impl Seeded {
     /// From `low` up to and with `high`.
     pub fn within(&mut self, low: u32, high: u32) -> u32 {
         let span = u64::from(high.saturating_sub(low)) + 1;
-        low + u32::try_from((self.next() >> 32) * span >> 32).unwrap_or(0)
+        low + u32::try_from(((self.next() >> 32) * span) >> 32).unwrap_or(0)
     }
 
     /// An index of a list that is not empty.
