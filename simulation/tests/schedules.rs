@@ -76,8 +76,3 @@ fn finds_days_by_arrival() {
 fn finds_increments_in_place_of_the_fold() {
     finds(Planted::Increments, &["must be"]);
 }
-
-#[test]
-fn finds_payments_written_over_without_a_look_at_their_version() {
-    finds(Planted::NoVersionCheck, &["must be"]);
-}
