@@ -61,7 +61,9 @@ impl Secured {
         secured.stack(&["up", "--tls", "rabbitmq", "cassandra", "postgres"])?;
         for line in secured.stack(&["env"])?.lines() {
             let (name, value) = line.trim_start_matches("export ").split_once('=').context("no variable")?;
-            secured.variables.insert(name.to_owned(), value.trim_matches('\'').to_owned());
+            // As a shell reads it.
+            let value = value.trim_matches('\'').replace(r"'\''", "'");
+            secured.variables.insert(name.to_owned(), value);
         }
         Authority::open(&secured.folder)?.issue("public", 90)?;
         Ok(secured)
