@@ -56,11 +56,11 @@ async fn queues_of_fewer_members_than_configured_take_frames_but_the_gateway_is_
         let answer = eventually("connected", async || {
             let answer = send(config.ingest.internal_listen, "GET", "/readyz", &[], b"").await?;
             ensure!(answer.body.contains("\"rabbitmq\":true"), "{}", answer.body);
-            Ok(answer)
+            ensure!(answer.body.contains(&format!("\"queue_members\":{state}")), "{size}: {answer:?}");
+            ensure!(answer.status == status, "{size}: {answer:?}");
+            Ok(())
         });
-        let answer = answer.await?;
-        ensure!(answer.status == status, "{size}: {answer:?}");
-        ensure!(answer.body.contains(&format!("\"queue_members\":{state}")), "{size}: {answer:?}");
+        answer.await?;
         let posted =
             it::post(config.ingest.listen, "m1", &event_body("payment.captured", "p", Some("o"), 1, "c")).await?;
         ensure!(posted.status == 200, "{size}: {posted:?}");
