@@ -10,12 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::layout::Layout;
+use crate::ports::Ports;
 use crate::sys::Signal;
 use crate::wait::{self, Deadline};
 use crate::{Endpoints, Service, Stack, demo, endpoints, ports, process};
 
 impl Stack {
-    /// A stack of its own in the folder `name` of this one's, which shares only what was downloaded.
+    /// A stack of its own in the folder `name` of this one's, which shares only what was downloaded, on ports that other
+    /// stacks do not come near to.
     ///
     /// # Errors
     /// When its folder cannot be made.
@@ -25,6 +27,12 @@ impl Stack {
         fs::create_dir_all(layout.logs()).with_context(|| format!("cannot create {}", layout.dir.display()))?;
         let mut inside = self.clone();
         inside.layout = layout;
+        // A service that is away for a while must find its ports free again.
+        let mut state = inside.load()?;
+        if state.ports.is_none() {
+            state.ports = Some(Ports::apart());
+            state.save(&inside.layout.state_file())?;
+        }
         Ok(inside)
     }
 

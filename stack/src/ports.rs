@@ -10,6 +10,8 @@ use crate::Service;
 
 /// How far above its usual number a port is looked for. Ports stay below 32768, where outgoing connections begin.
 const SEARCH: u16 = 500;
+/// How far from the usual ports those of [`Ports::apart`] are.
+const APART: u16 = 6000;
 
 /// The loopback port of each listener, and of how many nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +100,14 @@ impl Ports {
             (Service::Prometheus, &mut self.prometheus),
             (Service::Prometheus, &mut self.postgres_metrics),
         ]
+    }
+
+    /// Ports that no stack which looks upward from the usual ones comes near to.
+    #[must_use]
+    pub fn apart() -> Self {
+        let mut ports = Self::USUAL;
+        ports.slots().into_iter().for_each(|(_, port)| *port += APART);
+        ports
     }
 
     /// Keeps the `remembered` ports; only those of services that are `starting` may move, and only where they are taken.
@@ -219,6 +229,17 @@ mod tests {
         assert!(check_free(port).is_err());
         drop(listener);
         assert!(check_free(port).is_ok());
+    }
+
+    #[test]
+    fn ports_apart_are_found_by_nobody_else() {
+        let (mut usual, mut apart) = (Ports::USUAL, Ports::apart());
+        for (_, apart) in apart.slots() {
+            assert!(*apart < 32_768, "{apart} is for outgoing connections");
+            for (_, usual) in usual.slots() {
+                assert!(!(*usual..=*usual + SEARCH).contains(apart), "{apart} is near {usual}");
+            }
+        }
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl World {
         let binaries = binaries()?;
         let endpoints = blocking(&stack, |stack| {
             stack.reset()?;
-            stack.up(&SERVICES)
+            // What came up is not left behind when the rest does not.
+            stack.up(&SERVICES).inspect_err(|_| drop(stack.down()))
         })
         .await?;
         let file = match configuration {
@@ -170,7 +171,9 @@ impl World {
         if services.is_empty() {
             return Ok(());
         }
-        let endpoints = blocking(&self.stack, move |stack| stack.up(&services)).await?;
+        // A port that was free a moment ago may have been taken by another stack on this machine: then it moves.
+        let up = move |stack: &Stack| stack.up(&services).or_else(|_| stack.up(&services));
+        let endpoints = blocking(&self.stack, up).await?;
         match endpoints == self.endpoints {
             true => Ok(()),
             false => Err(ChaosError::Failed("a service came back at another address: its port was taken".to_owned())),
