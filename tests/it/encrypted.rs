@@ -381,7 +381,7 @@ async fn roles_are_narrow(secured: &Secured) -> Result<()> {
             let allowed = role == "tollgate_reconciler" && statement.starts_with("TRUNCATE");
             let ended = if allowed { continue } else { session.query_unpaged(statement, ()).await };
             let error = ended.err().with_context(|| format!("{role}: {statement}"))?.to_string();
-            ensure!(error.contains("permission") || error.contains("not authorized"), "{role}: {statement}: {error}");
+            ensure!(error.contains("permission") || error.contains("privileges"), "{role}: {statement}: {error}");
         }
     }
     Ok(())
