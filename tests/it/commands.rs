@@ -107,7 +107,6 @@ fn what_cannot_be_sent_says_what_to_do() -> Result<()> {
         (&["send", "open"], "only verify"),
         (&["send", "shop", "--type", "payment.teleported"], "payment.captured, payment.pending"),
         (&["send", "shop", "--amount", "1.999"], "--amount"),
-        (&["send", "shop", "--url", "https://pay.example.com"], "TLS"),
         (&["verify", "explain", "shop"], "--body FILE"),
         (&["verify", "explain", "shop", "--body", "/nowhere"], "cannot read /nowhere"),
     ] {

@@ -56,8 +56,8 @@ pub struct Send {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// PEM: the authority of the gateway's certificate; the public ones if not given
-    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
-    ca: PathBuf,
+    #[arg(long, value_name = "FILE", hide_default_value = true)]
+    ca: Option<PathBuf>,
     #[command(flatten)]
     capture: CaptureArgs,
     /// Print the answers as JSON
@@ -88,7 +88,7 @@ impl Send {
         let mut order = None;
         for number in 0..self.count {
             let ready = self.ready(&configured, &mut capture, number)?;
-            let answer = client::post(&uri, &self.ca, &ready.headers, media, &ready.body).await?;
+            let answer = client::post(&uri, self.ca.as_deref().unwrap_or(Path::new("")), &ready.headers, media, &ready.body).await?;
             let delivery = Delivery { headers: &ready.headers, body: &ready.body };
             let meaning = items::read(&configured, &delivery, now_ms());
             if !self.json {
