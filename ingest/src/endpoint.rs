@@ -1,9 +1,13 @@
 //! The sources at work: of each its configuration, its budget and its metrics.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use domain::event::shard_of;
+use domain::frame::Record;
+use domain::quarantine::{Headers, Quarantined};
 use platform::config::ConfiguredSource;
 
 use crate::admission::SourceLimit;
@@ -47,6 +51,26 @@ impl Endpoint {
             secrets,
             source,
         }
+    }
+
+    /// The record of a body of this source that was not understood, and its shard.
+    pub fn quarantine(
+        &self,
+        (reason, body): (Cow<'static, str>, &[u8]),
+        received_at_ms: i64,
+        headers: Headers<'_>,
+        shards: u16,
+    ) -> (u16, Bytes) {
+        let quarantined = Quarantined {
+            source: self.source.source.name.as_str().into(),
+            region: self.source.source.region.as_str().into(),
+            provider: self.source.provider.name.into(),
+            reason,
+            received_at_ms,
+            body: body.into(),
+            headers,
+        };
+        (shard_of(quarantined.id(), shards), Record::quarantined(&quarantined))
     }
 
     /// The labels of its secrets, for logs.

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use domain::claim::Claim;
-use domain::event::shard_of;
 use domain::frame::{Record, traced};
 use domain::providers::{Challenge, Delivery, Item};
-use domain::quarantine::{self, Quarantined};
+use domain::quarantine;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
@@ -311,16 +310,8 @@ impl Gateway {
                     counts.quarantined += 1;
                     let trace_id = context.map(tracing::field::display);
                     tracing::warn!(source = source.name, %reason, trace_id, "quarantined");
-                    let quarantined = Quarantined {
-                        source: source.name.as_str().into(),
-                        region: source.region.as_str().into(),
-                        provider: provider.name.into(),
-                        reason,
-                        received_at_ms,
-                        body: body.into(),
-                        headers: quarantine::keep(headers, source),
-                    };
-                    (shard_of(quarantined.id(), self.shards), Record::quarantined(&quarantined))
+                    let kept = quarantine::keep(headers, source);
+                    endpoint.quarantine((reason, body), received_at_ms, kept, self.shards)
                 }
             };
             let record = match context {

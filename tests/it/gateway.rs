@@ -283,7 +283,7 @@ async fn connections_that_say_nothing_useful_give_their_place_back() -> Result<(
 }
 
 /// A connection from another of this machine's loopback addresses: another client.
-async fn connect_from(client: &str, address: std::net::SocketAddr) -> Result<TcpStream> {
+pub async fn connect_from(client: &str, address: std::net::SocketAddr) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(format!("{client}:0").parse()?)?;
     Ok(socket.connect(address).await?)

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use it::{Running, event_body, eventually, own_config, post, send, services_up, signed};
+use it::{Running, event_body, eventually, own_config, post, services_up, signed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
+use crate::gateway::connect_from;
 use crate::support::{World, ready};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -44,27 +45,16 @@ impl Gateway {
         Ok(())
     }
 
-    /// A metric of this process's public listeners; those of tests beside this one add to it.
-    async fn metric(&self, series: &str) -> Result<f64> {
-        let text = send(self.world.config.ingest.internal_listen, "GET", "/metrics", &[], b"").await?.body;
-        let line = text.lines().find_map(|line| line.strip_prefix(series)).with_context(|| format!("no {series}"))?;
-        Ok(line.trim().parse()?)
-    }
-
+    /// Connections of this process's public listeners that ended so; those of tests beside this one add to it.
     async fn ends(&self, end: &str) -> Result<f64> {
-        self.metric(&format!("tollgate_http_connections_total{{listener=\"public\",end=\"{end}\"}}")).await
+        let series = format!("tollgate_http_connections_total{{listener=\"public\",end=\"{end}\"}}");
+        it::metric(self.world.config.ingest.internal_listen, &series).await
     }
 
     async fn clean(self) -> Result<()> {
         self.running.stop().await?;
         self.world.clean().await
     }
-}
-
-async fn connect_from(host: &str, address: SocketAddr) -> Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind(format!("{host}:0").parse()?)?;
-    Ok(socket.connect(address).await?)
 }
 
 /// Writes until the other side has had enough or `bytes` are sent, and reads what it says until it closes.

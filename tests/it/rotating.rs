@@ -84,9 +84,7 @@ impl Gateway {
     }
 
     pub async fn metric(&self, series: &str) -> Result<f64> {
-        let text = send(self.setup.config.ingest.internal_listen, "GET", "/metrics", &[], b"").await?.body;
-        let line = text.lines().find_map(|line| line.strip_prefix(series)).with_context(|| format!("no {series}"))?;
-        Ok(line.trim().parse()?)
+        it::metric(self.setup.config.ingest.internal_listen, series).await
     }
 
     /// A metric of one of the source's secrets.

@@ -123,6 +123,16 @@ pub fn run_program(program: &str, setup: &Setup, arguments: &[&str]) -> Result<(
     Ok((output.status.code().unwrap_or(-1), text))
 }
 
+/// The value of a series, with its labels, as a program shows it.
+///
+/// # Errors
+/// When the program does not answer, or has no such series.
+pub async fn metric(internal: SocketAddr, series: &str) -> Result<f64> {
+    let text = send(internal, "GET", "/metrics", &[], b"").await?.body;
+    let line = text.lines().find_map(|line| line.strip_prefix(series)).with_context(|| format!("no {series}"))?;
+    Ok(line.trim().parse()?)
+}
+
 /// Waits until `condition` holds; its last error is the failure's.
 ///
 /// # Errors

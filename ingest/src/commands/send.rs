@@ -56,7 +56,7 @@ pub struct Send {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// PEM: the authority of the gateway's certificate; the public ones if not given
-    #[arg(long, value_name = "FILE", hide_default_value = true)]
+    #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     #[command(flatten)]
     capture: CaptureArgs,
@@ -84,11 +84,12 @@ impl Send {
         let uri = self.uri(config)?;
         let mut capture = self.capture.read()?;
         let media = configured.provider.media.first().copied().unwrap_or_default();
+        let ca = self.ca.as_deref().unwrap_or(Path::new(""));
         let mut sent = Vec::new();
         let mut order = None;
         for number in 0..self.count {
             let ready = self.ready(&configured, &mut capture, number)?;
-            let answer = client::post(&uri, self.ca.as_deref().unwrap_or(Path::new("")), &ready.headers, media, &ready.body).await?;
+            let answer = client::post(&uri, ca, &ready.headers, media, &ready.body).await?;
             let delivery = Delivery { headers: &ready.headers, body: &ready.body };
             let meaning = items::read(&configured, &delivery, now_ms());
             if !self.json {

@@ -206,16 +206,7 @@ impl Confirmer {
                 Item::Quarantine { reason, body } => {
                     tracing::warn!(source = source.name, %reason, "quarantined");
                     metrics.quarantined.increment(1);
-                    let quarantined = Quarantined {
-                        source: source.name.as_str().into(),
-                        region: source.region.as_str().into(),
-                        provider: endpoint.source.provider.name.into(),
-                        reason,
-                        received_at_ms: claim.received_at_ms,
-                        body: body.into(),
-                        headers: Vec::new(),
-                    };
-                    records.push((shard_of(quarantined.id(), self.shards), Record::quarantined(&quarantined)));
+                    records.push(endpoint.quarantine((reason, body), claim.received_at_ms, Vec::new(), self.shards));
                 }
             }
         }

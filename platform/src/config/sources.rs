@@ -79,6 +79,12 @@ pub struct ConfiguredSource {
 }
 
 impl SourceConfig {
+    /// Whether its provider is asked what happened.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        providers::find(&self.provider).is_some_and(|provider| provider.fetch.is_some())
+    }
+
     pub(super) fn check(&self, name: &str, regions: &[String]) -> Result<(), ConfigError> {
         let fail = |message: String| Err(ConfigError::Relation(format!("sources.{name}: {message}")));
         if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
@@ -92,9 +98,8 @@ impl SourceConfig {
         if let Some(region) = self.account_regions.values().chain([&self.region]).find(|r| !regions.contains(r)) {
             return fail(format!("region {region:?} is not in regions"));
         }
-        let asks = providers::find(&self.provider).is_some_and(|provider| provider.fetch.is_some());
         let is_url = ["https://", "http://"].iter().any(|scheme| self.api_url.starts_with(scheme));
-        if !(self.api_url.is_empty() || asks && is_url) {
+        if !(self.api_url.is_empty() || self.asks() && is_url) {
             return fail("api_url is an address like https://api.example.com, of a provider whose API is asked".into());
         }
         if !(0..=86_400).contains(&self.tolerance_seconds) {

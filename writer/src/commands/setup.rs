@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use platform::amqp::{Stage, connect, declare, explain};
 use platform::cassandra;
-use platform::config::Config;
+use platform::config::{Config, SourceConfig};
 
 use super::Outcome;
 
@@ -26,7 +26,8 @@ impl Setup {
         config.cassandra.create = true;
         let failed = |error| format!("cannot make the queues: {}", explain(&error));
         let connection = connect(&config.rabbitmq, "tollgate setup").await.map_err(failed)?;
-        for stage in [Stage::Write, Stage::Reconcile] {
+        let asks = config.sources.values().any(SourceConfig::asks);
+        for stage in [Stage::Write, Stage::Reconcile].into_iter().chain(asks.then_some(Stage::Fetch)) {
             let channel = declare(&connection, &config.rabbitmq, stage).await.map_err(failed)?;
             // One that is dropped still closes when its connection is to be closed, which is then refused.
             channel.close(200, "bye".into()).await.map_err(failed)?;
