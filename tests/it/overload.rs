@@ -21,11 +21,12 @@ fn asked(name: &str, usual: u32) -> u32 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-/// Cassandra takes one batch of a writer in each of its sync windows of 10 ms: a hundred batches a second, of so many rows.
+/// Cassandra takes one batch of a writer in each of its sync windows of 10 ms: a hundred batches a second, of so many rows at
+/// most. With one lane they are full.
 fn configuration(per_second: u32) -> String {
     format!(
-        "[rabbitmq]\nwrite_queue_bytes_max = 1048576\n[writer]\nbatches_in_flight_max = 1\nbatch_rows_max = {}\n\
-         prefetch_frames = 32\n[reconciler]\nproject_payments = false\n",
+        "[rabbitmq]\nwrite_queue_bytes_max = 1048576\n[cassandra]\nlanes = 1\n[writer]\nbatches_in_flight_max = 1\nbatch_rows_max = {}\n\
+         prefetch_frames = 512\n[reconciler]\nproject_payments = false\n",
         per_second / 100
     )
 }
@@ -49,7 +50,8 @@ async fn alarm() -> Result<bool> {
     Ok(nodes.iter().any(|node| node["mem_alarm"] == true || node["disk_free_alarm"] == true))
 }
 
-/// `OVERLOAD_PER_SECOND=2000 OVERLOAD_SECONDS=60 cargo test --release -p it overload -- --nocapture` is the run of docs/OVERLOAD.md.
+/// `OVERLOAD_PER_SECOND=2000 OVERLOAD_SECONDS=60 cargo test --release -p it overload -- --nocapture` is a
+/// longer one.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_stores_can_take_is_accepted_and_the_rest_is_refused_until_it_ends() -> Result<()> {
     let _services = services_mine().await;
