@@ -200,12 +200,14 @@ impl<'e, 'a> Plan<'e, 'a> {
         let folded: Vec<Payment> = payments.iter().map(|payment| Payment::of(&payment.facts)).collect();
         let order = Order::of(row.terms, &folded);
         let currency = row.terms.total.currency;
+        // They come in no order: the same one each time, whoever looks.
+        let first = payments.iter().min_by_key(|payment| payment.payment_id);
         let place = Break {
             subject: reference.to_owned(),
             order_ref: Some(reference.to_owned()),
-            payment_id: payments.first().map(|payment| payment.payment_id),
-            region: payments.first().map(|payment| payment.region.clone()),
-            day: payments.first().map(|payment| payment.day()),
+            payment_id: first.map(|payment| payment.payment_id),
+            region: first.map(|payment| payment.region.clone()),
+            day: first.map(|payment| payment.day()),
             currency: Some(currency.as_str().to_owned()),
             ..Break::default()
         };

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use domain::frame::Record;
+use platform::postgres::in_time;
 use scylla::response::PagingState;
 use sqlx::Row;
 use uuid::Uuid;
@@ -129,10 +130,12 @@ async fn payments_of(
     window: &Window,
     order: &str,
 ) -> Result<HashSet<Uuid>, SweepError> {
-    let rows = sqlx::query("SELECT payment_id FROM payments WHERE order_ref = $1")
-        .bind(order)
-        .fetch_all(&handler.stores.books.pool)
-        .await?;
+    let rows = in_time(
+        sqlx::query("SELECT payment_id FROM payments WHERE order_ref = $1")
+            .bind(order)
+            .fetch_all(&handler.stores.books.pool),
+    )
+    .await?;
     let mut payments = rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<Uuid>, _>>()?;
     let mut aliases = Vec::new();
     let mut pages = Pages::of(handler, archive, window).await?;

@@ -15,6 +15,7 @@ mod growth;
 mod hostile;
 mod https;
 mod nodes;
+mod outage;
 mod overload;
 mod prometheus;
 mod racing;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use it::{eventually, send, services_mine};
+use it::{eventually, metric_sum, send, services_mine};
 use loadtest::Options;
 use serde_json::Value;
 use stack::Stack;
@@ -17,7 +17,7 @@ use crate::faults::{Programs, RESIDENT_KIB_MAX};
 const TIMES: u32 = 3;
 
 /// What an environment variable says, for longer runs by hand.
-fn asked(name: &str, usual: u32) -> u32 {
+pub fn asked(name: &str, usual: u32) -> u32 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
@@ -33,9 +33,7 @@ fn configuration(per_second: u32) -> String {
 
 /// Rows that the writer has stored.
 async fn stored(programs: &Programs) -> Result<f64> {
-    let text = send(programs.config().writer.internal_listen, "GET", "/metrics", &[], b"").await?.body;
-    let rows = text.lines().filter(|line| line.starts_with("tollgate_writer_rows_total{"));
-    rows.map(|line| Ok(line.rsplit(' ').next().context("no value")?.parse::<f64>()?)).sum()
+    metric_sum(programs.config().writer.internal_listen, "tollgate_writer_rows_total", "").await
 }
 
 /// Whether RabbitMQ has an alarm of memory or disk.

@@ -133,6 +133,17 @@ pub async fn metric(internal: SocketAddr, series: &str) -> Result<f64> {
     Ok(line.trim().parse()?)
 }
 
+/// The sum of a metric's series with this text among their labels, as a program shows them.
+///
+/// # Errors
+/// When the program does not answer, or shows what is no number.
+pub async fn metric_sum(internal: SocketAddr, name: &str, label: &str) -> Result<f64> {
+    let text = send(internal, "GET", "/metrics", &[], b"").await?.body;
+    let series = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+    let series = series.filter(|(labels, _)| labels.starts_with('{') && labels.contains(label));
+    series.map(|(_, value)| Ok(value.parse::<f64>()?)).sum()
+}
+
 /// Waits until `condition` holds; its last error is the failure's.
 ///
 /// # Errors

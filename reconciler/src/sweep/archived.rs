@@ -7,6 +7,7 @@ use domain::ContentHash;
 use domain::fold::Facts;
 use domain::frame::Record;
 use platform::clock::now_ms;
+use platform::postgres::in_time;
 use scylla::response::PagingState;
 use sqlx::Row;
 use uuid::Uuid;
@@ -116,13 +117,14 @@ impl Sweeper {
 
     /// What Postgres holds of the payments that these ids stand for, and which of the ids are another's.
     async fn facts(&self, mut ids: Vec<Uuid>) -> Result<(HashMap<Uuid, Facts>, HashMap<Uuid, Uuid>), SweepError> {
-        let mut connection = self.handler.stores.books.pool.acquire().await?;
-        let links = read_links(&mut connection, &ids).await?;
-        ids.extend(links.values());
-        let rows = sqlx::query("SELECT payment_id, facts FROM payments WHERE payment_id = ANY ($1)")
-            .bind(ids)
-            .fetch_all(&mut *connection)
-            .await?;
+        let (links, rows) = in_time::<_, sqlx::Error>(async {
+            let mut connection = self.handler.stores.books.pool.acquire().await?;
+            let links = read_links(&mut connection, &ids).await?;
+            ids.extend(links.values());
+            let select = sqlx::query("SELECT payment_id, facts FROM payments WHERE payment_id = ANY ($1)");
+            Ok((links, select.bind(ids).fetch_all(&mut *connection).await?))
+        })
+        .await?;
         let decode = |bytes: &[u8]| Facts::decode(bytes).map_err(|error| sqlx::Error::Decode(error.into()));
         let facts = rows.iter().map(|row| Ok((row.try_get(0)?, decode(row.try_get(1)?)?)));
         Ok((facts.collect::<Result<_, sqlx::Error>>()?, links))
@@ -132,10 +134,12 @@ impl Sweeper {
         if missed.is_empty() {
             return Ok(HashSet::new());
         }
-        let rows = sqlx::query("SELECT event_id FROM parked_events WHERE event_id = ANY ($1)")
-            .bind(missed.iter().map(|arrived| arrived.event.event_id).collect::<Vec<_>>())
-            .fetch_all(&self.handler.stores.books.pool)
-            .await?;
+        let rows = in_time(
+            sqlx::query("SELECT event_id FROM parked_events WHERE event_id = ANY ($1)")
+                .bind(missed.iter().map(|arrived| arrived.event.event_id).collect::<Vec<_>>())
+                .fetch_all(&self.handler.stores.books.pool),
+        )
+        .await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
@@ -150,11 +154,13 @@ impl Sweeper {
             return Ok(());
         }
         let pool = &self.handler.stores.books.pool;
-        let rows = sqlx::query("SELECT subject FROM breaks WHERE kind = $1 AND subject = ANY ($2)")
-            .bind(CONFLICTING_DUPLICATE)
-            .bind(found.iter().map(|found| found.subject.as_str()).collect::<Vec<_>>())
-            .fetch_all(pool)
-            .await?;
+        let rows = in_time(
+            sqlx::query("SELECT subject FROM breaks WHERE kind = $1 AND subject = ANY ($2)")
+                .bind(CONFLICTING_DUPLICATE)
+                .bind(found.iter().map(|found| found.subject.as_str()).collect::<Vec<_>>())
+                .fetch_all(pool),
+        )
+        .await?;
         let open: HashSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         found.retain(|found| !open.contains(&found.subject));
         for found in &found {
@@ -162,9 +168,12 @@ impl Sweeper {
             tally.line(|| format!("break {} of {}: {}", found.kind, found.subject, found.detail));
         }
         if !lane.dry_run {
-            let mut tx = pool.begin().await?;
-            breaks::write(&mut tx, &found, &[], &[]).await?;
-            tx.commit().await?;
+            in_time::<_, sqlx::Error>(async {
+                let mut tx = pool.begin().await?;
+                breaks::write(&mut tx, &found, &[], &[]).await?;
+                Ok(tx.commit().await?)
+            })
+            .await?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use domain::fold::Payment;
 use domain::partition::day_of;
 use platform::clock::{now_ms, now_us};
+use platform::postgres::in_time;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
@@ -39,14 +40,16 @@ impl Sweeper {
         );
         let mut after = Uuid::nil();
         loop {
-            let rows = sqlx::query(AssertSqlSafe(select.clone()))
-                .bind(&lane.unit.region)
-                .bind(lane.unit.day)
-                .bind(after)
-                .bind(lane.layout.map_or(1, |layout| layout.lanes))
-                .bind(lane.unit.lane)
-                .fetch_all(&self.handler.stores.books.pool)
-                .await?;
+            let rows = in_time(
+                sqlx::query(AssertSqlSafe(select.clone()))
+                    .bind(&lane.unit.region)
+                    .bind(lane.unit.day)
+                    .bind(after)
+                    .bind(lane.layout.map_or(1, |layout| layout.lanes))
+                    .bind(lane.unit.lane)
+                    .fetch_all(&self.handler.stores.books.pool),
+            )
+            .await?;
             let payments = rows.iter().map(payment_of).collect::<Result<Vec<_>, _>>()?;
             let Some(end) = payments.last() else { return Ok(()) };
             after = end.payment_id;
@@ -123,15 +126,17 @@ impl Sweeper {
         let references: BTreeSet<&str> = payments.iter().map(|row| row.order_ref.as_str()).collect();
         let references: Vec<&str> = references.into_iter().collect();
         let books = &self.handler.stores.books;
-        let mut connection = books.pool.acquire().await?;
-        let orders = books.orders.read(&mut connection, &references).await?;
-        let rows = read_payments(&mut connection, &[], &references).await?;
+        let kinds = breaks::of_orders();
+        let (orders, rows, open) = in_time::<_, SweepError>(async {
+            let mut connection = books.pool.acquire().await?;
+            let orders = books.orders.read(&mut connection, &references).await?;
+            let rows = read_payments(&mut connection, &[], &references).await?;
+            Ok((orders, rows, open_breaks(&mut connection, &kinds, &references).await?))
+        })
+        .await?;
         let (links, words) = (HashMap::new(), books.orders.words());
         let known = Known { payments: rows, links, orders: &orders, examine: &references, words };
         let plan = Plan::of(&[], known, now_us());
-        let kinds = breaks::of_orders();
-        let open = open_breaks(&mut connection, &kinds, &references).await?;
-        drop(connection);
 
         let due: HashSet<(&str, &str)> = plan.breaks.iter().map(|found| (found.kind, found.subject.as_str())).collect();
         let there: HashSet<(&str, &str)> =
@@ -236,15 +241,17 @@ impl Sweeper {
     /// left out; its view is written by who changed it.
     async fn renew(&self, stale: Vec<PaymentRow>) -> Result<Vec<PaymentRow>, SweepError> {
         let version = now_us();
-        let rows = sqlx::query(
-            "UPDATE payments p SET version = greatest($3, p.version + 1) \
+        let rows = in_time(
+            sqlx::query(
+                "UPDATE payments p SET version = greatest($3, p.version + 1) \
              FROM UNNEST($1::uuid[], $2::bigint[]) AS u (id, expected) \
              WHERE p.payment_id = u.id AND p.version = u.expected RETURNING p.payment_id, p.version",
+            )
+            .bind(stale.iter().map(|row| row.payment_id).collect::<Vec<_>>())
+            .bind(stale.iter().map(|row| row.version).collect::<Vec<_>>())
+            .bind(version)
+            .fetch_all(&self.handler.stores.books.pool),
         )
-        .bind(stale.iter().map(|row| row.payment_id).collect::<Vec<_>>())
-        .bind(stale.iter().map(|row| row.version).collect::<Vec<_>>())
-        .bind(version)
-        .fetch_all(&self.handler.stores.books.pool)
         .await?;
         let versions: HashMap<Uuid, i64> =
             rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
@@ -267,8 +274,8 @@ impl Sweeper {
         let examined: Vec<&str> = subjects.iter().map(String::as_str).collect();
         let about: Vec<&str> =
             examined.iter().copied().chain(found.iter().map(|found| found.subject.as_str())).collect();
-        let mut tx = self.handler.stores.books.pool.begin().await?;
-        let open = open_breaks(&mut tx, kinds, &about).await?;
+        let pool = &self.handler.stores.books.pool;
+        let open = in_time(async { open_breaks(&mut *pool.acquire().await?, kinds, &about).await }).await?;
         let is_open =
             |found: &Break| open.iter().any(|(kind, subject)| kind == found.kind && *subject == found.subject);
         let mut reported = HashSet::new();
@@ -279,8 +286,12 @@ impl Sweeper {
             }
         }
         if !lane.dry_run && (!found.is_empty() || !open.is_empty()) {
-            breaks::write(&mut tx, found, kinds, &examined).await?;
-            tx.commit().await?;
+            in_time::<_, sqlx::Error>(async {
+                let mut tx = pool.begin().await?;
+                breaks::write(&mut tx, found, kinds, &examined).await?;
+                Ok(tx.commit().await?)
+            })
+            .await?;
         }
         Ok(())
     }

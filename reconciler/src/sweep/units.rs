@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use platform::postgres::in_time;
 use sqlx::{PgPool, Row};
 
 use super::Tally;
@@ -51,7 +52,7 @@ impl Units {
         lanes: i32,
         older_than_minutes: u32,
     ) -> Result<(), sqlx::Error> {
-        sqlx::query(
+        in_time(sqlx::query(
             "INSERT INTO sweeps (region, day, lane) \
              SELECT $1, date '1970-01-01' + $2, lane FROM generate_series(0, $3 - 1) AS lane \
              ON CONFLICT (region, day, lane) DO UPDATE SET requested_at = now(), finished_at = NULL, claimed_until = NULL \
@@ -61,67 +62,73 @@ impl Units {
         .bind(day)
         .bind(lanes)
         .bind(i64::from(older_than_minutes))
-        .execute(&self.pool)
+        .execute(&self.pool))
         .await?;
         Ok(())
     }
 
     /// Lanes of a day that are not finished.
     pub async fn unfinished(&self, region: &str, day: i32) -> Result<i64, sqlx::Error> {
-        sqlx::query(
+        in_time(sqlx::query(
             "SELECT count(*) FROM sweeps WHERE region = $1 AND day = date '1970-01-01' + $2 AND finished_at IS NULL",
         )
         .bind(region)
         .bind(day)
-        .fetch_one(&self.pool)
+        .fetch_one(&self.pool))
         .await?
         .try_get(0)
     }
 
     /// Claims a lane that nobody has, of any day or of one.
     pub async fn claim(&self, of: Option<(&str, i32)>) -> Result<Option<Unit>, sqlx::Error> {
-        let row = sqlx::query(
-            "UPDATE sweeps s SET claimed_until = now() + $3 * interval '1 second' FROM ( \
+        let row = in_time(
+            sqlx::query(
+                "UPDATE sweeps s SET claimed_until = now() + $3 * interval '1 second' FROM ( \
                  SELECT region, day, lane FROM sweeps WHERE finished_at IS NULL \
                  AND (claimed_until IS NULL OR claimed_until < now()) \
                  AND ($1::text IS NULL OR region = $1) AND ($2::int IS NULL OR day = date '1970-01-01' + $2) \
                  ORDER BY day DESC, region, lane LIMIT 1 FOR UPDATE SKIP LOCKED) u \
              WHERE s.region = u.region AND s.day = u.day AND s.lane = u.lane \
              RETURNING s.region, s.day - date '1970-01-01', s.lane",
+            )
+            .bind(of.map(|(region, _)| region))
+            .bind(of.map(|(_, day)| day))
+            .bind(i64::try_from(CLAIM.as_secs()).unwrap_or(60))
+            .fetch_optional(&self.pool),
         )
-        .bind(of.map(|(region, _)| region))
-        .bind(of.map(|(_, day)| day))
-        .bind(i64::try_from(CLAIM.as_secs()).unwrap_or(60))
-        .fetch_optional(&self.pool)
         .await?;
         row.map(|row| Ok(Unit { region: row.try_get(0)?, day: row.try_get(1)?, lane: row.try_get(2)? })).transpose()
     }
 
     /// Keeps a claim.
     pub async fn renew(&self, unit: &Unit) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE sweeps SET claimed_until = now() + $4 * interval '1 second' \
+        in_time(
+            sqlx::query(
+                "UPDATE sweeps SET claimed_until = now() + $4 * interval '1 second' \
              WHERE region = $1 AND day = date '1970-01-01' + $2 AND lane = $3 AND finished_at IS NULL",
+            )
+            .bind(&unit.region)
+            .bind(unit.day)
+            .bind(unit.lane)
+            .bind(i64::try_from(CLAIM.as_secs()).unwrap_or(60))
+            .execute(&self.pool),
         )
-        .bind(&unit.region)
-        .bind(unit.day)
-        .bind(unit.lane)
-        .bind(i64::try_from(CLAIM.as_secs()).unwrap_or(60))
-        .execute(&self.pool)
         .await?;
         Ok(())
     }
 
     /// Gives a claim back without having finished.
     pub async fn release(&self, unit: &Unit) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "UPDATE sweeps SET claimed_until = NULL \
+        in_time(
+            sqlx::query(
+                "UPDATE sweeps SET claimed_until = NULL \
              WHERE region = $1 AND day = date '1970-01-01' + $2 AND lane = $3 AND finished_at IS NULL",
+            )
+            .bind(&unit.region)
+            .bind(unit.day)
+            .bind(unit.lane)
+            .execute(&self.pool),
         )
-        .bind(&unit.region)
-        .bind(unit.day)
-        .bind(unit.lane)
-        .execute(&self.pool)
         .await?;
         Ok(())
     }
@@ -129,17 +136,19 @@ impl Units {
     /// Ends a claim with what was found.
     pub async fn finish(&self, unit: &Unit, tally: &Tally) -> Result<(), sqlx::Error> {
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        sqlx::query(
-            "UPDATE sweeps SET finished_at = now(), claimed_until = NULL, events = $4, healed = $5, reported = $6 \
+        in_time(
+            sqlx::query(
+                "UPDATE sweeps SET finished_at = now(), claimed_until = NULL, events = $4, healed = $5, reported = $6 \
              WHERE region = $1 AND day = date '1970-01-01' + $2 AND lane = $3",
+            )
+            .bind(&unit.region)
+            .bind(unit.day)
+            .bind(unit.lane)
+            .bind(count(tally.events))
+            .bind(count(tally.healed()))
+            .bind(count(tally.breaks))
+            .execute(&self.pool),
         )
-        .bind(&unit.region)
-        .bind(unit.day)
-        .bind(unit.lane)
-        .bind(count(tally.events))
-        .bind(count(tally.healed()))
-        .bind(count(tally.breaks))
-        .execute(&self.pool)
         .await?;
         Ok(())
     }
