@@ -15,6 +15,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bodies::Made;
+use configured::Configured;
+use domain::signature::Secret;
 
 /// A body as providers send it, and the most that the gateway takes by default.
 const BODY_BYTES: usize = 2048;
@@ -85,11 +87,33 @@ fn costs(made: &Made) -> (Cost, Cost) {
     (checked, cost_of(|| drop(black_box((provider.normalise)(&delivery, source, made.now_unix * 1000)))))
 }
 
+/// What it costs to refuse a request that is signed with another secret.
+fn forged(made: &Made) -> Cost {
+    let (delivery, configured) = (made.delivery(), made.configured());
+    let other = [another_secret(configured)];
+    let secrets =
+        if bodies::only_provider_signs(made.which) { std::slice::from_ref(&configured.secret) } else { &other };
+    let authenticate = || (configured.provider.authenticate)(&delivery, &configured.source, secrets, made.now_unix);
+    assert!(authenticate().is_err(), "{} is let in", made.what);
+    cost_of(|| {
+        let _ = black_box(authenticate());
+    })
+}
+
+/// A secret of the same form with one character changed, behind any prefix and public part.
+fn another_secret(configured: &Configured) -> Secret {
+    let mut text = configured.text.clone();
+    let at = text.len() * 3 / 4;
+    let other = if text.as_bytes()[at] == b'0' { "1" } else { "0" };
+    text.replace_range(at..=at, other);
+    Secret::of((configured.provider.prepare_secret)(&text, &configured.source).unwrap(), None, None)
+}
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     println!("µs of CPU, median of {ROUNDS} rounds, and in brackets the least");
     events();
-    let plain: Vec<f64> = bodies::sources().map(|(which, name)| plain(which, name)).collect();
+    let plain: Vec<_> = bodies::sources().map(|(which, name)| plain(which, name)).collect();
     hostile(&wanted, &plain);
 }
 
@@ -109,21 +133,22 @@ fn whole(cost: Cost) -> String {
     format!("{:.0} ({:.0})", cost.median, cost.least)
 }
 
-/// What a plain request of 1 MiB costs at least.
-fn plain(which: usize, name: &str) -> f64 {
+/// What a plain request of 1 MiB costs at least, and a forged one.
+fn plain(which: usize, name: &str) -> (f64, f64) {
     let made = bodies::plain(which, LARGE_BYTES);
-    let (checked, read) = costs(&made);
-    println!("{name:18} plain, {} bytes: {} + {}", made.body.len(), whole(checked), whole(read));
-    (checked + read).least
+    let ((checked, read), forged) = (costs(&made), forged(&made));
+    let bytes = made.body.len();
+    println!("{name:18} plain, {bytes} bytes: {} + {}; forged: {}", whole(checked), whole(read), whole(forged));
+    ((checked + read).least, forged.least)
 }
 
-/// What hostile requests cost beside a plain one, and beside a quarter of themselves.
-fn hostile(wanted: &[String], plain: &[f64]) {
+/// What hostile requests cost beside a plain one, forged beside a forged plain one, and beside a quarter of themselves.
+fn hostile(wanted: &[String], plain: &[(f64, f64)]) {
     println!("how many times as much as a plain request, and as one of a quarter of the size:");
     println!(
-        "source             hostile request                            bytes  authenticate     normalise    plain  quarter"
+        "source             hostile request                            bytes  authenticate     normalise    plain   forged  quarter"
     );
-    let (mut worst, mut is_linear) = ((0.0, "", ""), true);
+    let (mut worst, mut worst_forged, mut is_linear) = ((0.0, "", ""), (0.0, "", ""), true);
     for (made, quarter) in bodies::hostile(LARGE_BYTES).iter().zip(bodies::hostile(LARGE_BYTES / 4)) {
         let name = bodies::sources().find_map(|(which, name)| (which == made.which).then_some(name)).unwrap();
         if !wanted.is_empty() && !wanted.iter().any(|wanted| name == wanted || made.what == wanted) {
@@ -131,15 +156,21 @@ fn hostile(wanted: &[String], plain: &[f64]) {
         }
         let ((checked, read), (of_quarter, read_quarter)) = (costs(made), costs(&quarter));
         let least = (checked + read).least;
-        let (times, growth) = (least / plain[made.which], least / (of_quarter + read_quarter).least);
-        if times > worst.0 {
-            worst = (times, name, made.what);
+        let (of_plain, of_plain_forged) = plain[made.which];
+        let (times, growth) = (least / of_plain, least / (of_quarter + read_quarter).least);
+        let times_forged = forged(made).least / of_plain_forged;
+        for (worst, times) in [(&mut worst, times), (&mut worst_forged, times_forged)] {
+            if times > worst.0 {
+                *worst = (times, name, made.what);
+            }
         }
         // Four is linear, sixteen quadratic; what costs nearly nothing has no growth to speak of.
         is_linear &= growth < 8.0 || least < 100.0;
         let (what, bytes, checked, read) = (made.what, made.body.len(), whole(checked), whole(read));
-        println!("{name:18} {what:39} {bytes:8} {checked:>13} {read:>13} {times:8.2} {growth:8.2}");
+        println!("{name:18} {what:39} {bytes:8} {checked:>13} {read:>13} {times:8.2} {times_forged:8.2} {growth:8.2}");
     }
-    println!("the worst is {:.2} times a plain one: {}, {}", worst.0, worst.1, worst.2);
+    for (who, (times, name, what)) in [("with a secret", worst), ("forged", worst_forged)] {
+        println!("the worst {who} is {times:.2} times a plain one: {name}, {what}");
+    }
     assert!(is_linear, "something costs more than in proportion to its size");
 }

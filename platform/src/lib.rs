@@ -8,6 +8,7 @@ pub mod config;
 pub mod counters;
 pub mod dead_letters;
 pub mod http;
+pub mod inquiry;
 pub mod postgres;
 pub mod program;
 pub mod proxies;

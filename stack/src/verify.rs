@@ -125,11 +125,22 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
     if code != ExitCode::SUCCESS {
         return Ok(code);
     }
-    let against_its_document = ["test", "--release", "--workspace", "--test", "it", "--", "--ignored", "conformance::"];
-    report.step("conformance", || {
-        let tester = python::tool(stack.layout(), "tests/conformance/requirements.txt", "st")?;
-        run_step(cargo(&against_its_document).envs(endpoints.env()).env("SCHEMATHESIS", tester))
-    })
+    // Too long or too demanding for those who only run `cargo test`; one after another.
+    for (name, module) in
+        [("conformance", "conformance::"), ("encrypted", "encrypted::"), ("a fault for each alert", "alerting::")]
+    {
+        let code = report.step(name, || {
+            let mut command = cargo(&["test", "--release", "--workspace", "--test", "it", "--", "--ignored", module]);
+            if module == "conformance::" {
+                command.env("SCHEMATHESIS", python::tool(stack.layout(), "tests/conformance/requirements.txt", "st")?);
+            }
+            run_step(command.envs(endpoints.env()))
+        })?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_step(command: &mut Command) -> Result<ExitCode> {

@@ -1,6 +1,8 @@
 //! What becomes of stored events in the reconciler.
 
 use anyhow::{Result, ensure};
+use domain::PaymentEvent;
+use domain::frame::Record;
 use it::{Running, eventually, own_config, services_up};
 use sqlx::Row;
 use uuid::Uuid;
@@ -132,6 +134,35 @@ async fn events_of_a_lost_or_unreadable_order_wait_and_others_go_on() -> Result<
     until_order(&world, "A-1", "partially_refunded", "10", "4").await?;
     sqlx::query("UPDATE orders SET currency = 'EUR' WHERE reference = 'A-2'").execute(&world.postgres).await?;
     until_order(&world, "A-2", "paid", "10", "0").await?;
+    running.stop().await?;
+    world.clean().await
+}
+
+/// A payment that turns out to be another order's leaves the first one right, even if the row of the other refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_a_payment_leaves_is_right_even_if_the_other_refuses() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = reconciler("left").await?;
+    insert_order(&world, "A-1", "10", "EUR").await?;
+    insert_order(&world, "A-2", "10", "EUR").await?;
+    sqlx::query("ALTER TABLE orders ADD CONSTRAINT unchanged CHECK (reference <> 'A-2' OR status = 'pending')")
+        .execute(&world.postgres)
+        .await?;
+    world.publish("reconcile.0", &[&record("m2", "payment.captured", "p1", Some("A-1"), 1000, "c1")]).await?;
+    until_order(&world, "A-1", "paid", "10", "0").await?;
+    // The first event that names an order decides: this one is older, and comes late.
+    let other = record("m1", "payment.captured", "p1", Some("A-2"), 1000, "c0");
+    let Record::Event(event) = Record::decode(&other)? else { panic!("not an event") };
+    let earlier = Record::event(&PaymentEvent { version_ms: event.version_ms - 60_000, ..event }).to_vec();
+    world.publish("reconcile.0", &[&earlier]).await?;
+    until_order(&world, "A-1", "pending", "0", "0").await?;
+    eventually("a break about the other", async || {
+        let about = "SELECT count(*) FROM breaks WHERE kind = 'status' AND subject = 'A-2'";
+        ensure!(count(&world, about).await? == 1);
+        Ok(())
+    })
+    .await?;
+    assert_eq!(order(&world, "A-2").await?, ("pending".into(), "0".into(), "0".into()));
     running.stop().await?;
     world.clean().await
 }

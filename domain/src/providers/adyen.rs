@@ -75,15 +75,15 @@ fn prepare_secret(secret: &str, _: &Source) -> Result<Key, &'static str> {
 }
 
 #[derive(Deserialize)]
-struct Request<'a> {
-    #[serde(borrow, rename = "notificationItems")]
-    items: Vec<Wrapper<'a>>,
+struct Request<T> {
+    #[serde(rename = "notificationItems")]
+    items: Vec<Wrapper<T>>,
 }
 
 #[derive(Deserialize)]
-struct Wrapper<'a> {
-    #[serde(borrow, rename = "NotificationRequestItem")]
-    item: &'a RawValue,
+struct Wrapper<T> {
+    #[serde(rename = "NotificationRequestItem")]
+    item: T,
 }
 
 #[derive(Deserialize)]
@@ -131,14 +131,11 @@ fn text<'t>(value: Option<&'t Text<'_>>) -> &'t str {
 
 /// Every item must carry a signature that one of the secrets gives; the index of the last item's.
 fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_unix: i64) -> Result<usize, Refusal> {
-    let request: Request<'_> = parse(delivery.body).map_err(|_| Refusal::Unreadable)?;
+    let request: Request<Notification<'_>> = parse(delivery.body).map_err(|_| Refusal::Unreadable)?;
     if request.items.is_empty() {
         return Err(Refusal::Missing);
     }
-    request.items.iter().try_fold(0, |_, wrapper| {
-        let item: Notification<'_> = parse(wrapper.item.get().as_bytes()).map_err(|_| Refusal::Unreadable)?;
-        authenticate_item(&item, secrets, now_unix)
-    })
+    request.items.iter().try_fold(0, |_, wrapper| authenticate_item(&wrapper.item, secrets, now_unix))
 }
 
 fn headers(_: &Source) -> Vec<Header> {
@@ -200,7 +197,7 @@ pub fn sign_item(fields: SignedFields<'_>, secret: &Secret) -> String {
 }
 
 fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {
-    match parse::<Request<'a>>(delivery.body) {
+    match parse::<Request<&'a RawValue>>(delivery.body) {
         Ok(request) if request.items.is_empty() => vec![item(Err("no items".into()), delivery.body)],
         Ok(request) => request
             .items

@@ -1,11 +1,9 @@
 //! Whether the system is itself again: every program is ready, webhooks are acknowledged, events are applied.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use platform::inquiry::get;
 
 use super::faults::Target;
 use super::world::World;
@@ -53,31 +51,20 @@ pub async fn wait(world: &World, counters: &Arc<Counters>, since: Instant) -> Re
 pub async fn look(world: &World) -> Result<f64, String> {
     for (program, listener) in world.listeners() {
         let name = program.as_str();
-        let answer = get(listener, "/readyz").await.map_err(|error| match world.runs(program) {
-            true => format!("{name} does not answer: {error}"),
-            false => format!("{name} has ended"),
+        let answer = get(&listener.to_string(), "/readyz", ANSWERED_WITHIN).await.map_err(|error| {
+            match world.runs(program) {
+                true => format!("{name} does not answer: {error}"),
+                false => format!("{name} has ended"),
+            }
         })?;
-        let first = answer.lines().next().unwrap_or_default();
-        if first.split(' ').nth(1) != Some("200") {
-            let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
-            return Err(format!("{name} is not ready: {first} {}", body.trim()));
+        if answer.status != 200 {
+            return Err(format!("{name} is not ready: {} {}", answer.status, answer.body.trim()));
         }
     }
     let reconciler = world.listeners().into_iter().find(|(program, _)| *program == Target::Reconciler);
     let (_, listener) = reconciler.ok_or("there is no reconciler")?;
-    let metrics = get(listener, "/metrics").await.map_err(|error| format!("no metrics: {error}"))?;
-    let applied = metrics.lines().find_map(|line| line.strip_prefix(APPLIED)?.trim().parse().ok());
+    let metrics = get(&listener.to_string(), "/metrics", ANSWERED_WITHIN).await;
+    let metrics = metrics.map_err(|error| format!("no metrics: {error}"))?;
+    let applied = metrics.body.lines().find_map(|line| line.strip_prefix(APPLIED)?.trim().parse().ok());
     applied.ok_or_else(|| "the reconciler does not count what it applies".to_owned())
-}
-
-/// One small GET; HTTP/1.0: the answer ends with its connection.
-async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(1024 * 1024).read_to_end(&mut answer).await?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    };
-    tokio::time::timeout(ANSWERED_WITHIN, exchange).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
 }

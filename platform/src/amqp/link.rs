@@ -1,6 +1,5 @@
 //! The publishing side's connection: kept open in the background, asked for by those who have something to publish.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,31 +10,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::nodes::Nodes;
 use super::publish::PublishError;
+use super::refusals::Refusals;
 use super::{Stage, explain};
 use crate::config::RabbitMq;
 use crate::retry::Backoff;
 use crate::telemetry::Readiness;
-
-/// How long a queue may refuse everything before another connection is tried; doubled each time that this did not help. A
-/// channel that was opened between the death of the queue's leader and the election of the next keeps asking the dead
-/// node (RabbitMQ 3.10), and is refused until that is back. A full queue refuses for a good reason.
-const REFUSED_FOR: Duration = Duration::from_secs(1);
-const REFUSED_FOR_MAX: Duration = Duration::from_secs(60);
-
-/// A queue that refuses every frame.
-#[derive(Debug)]
-struct Refusing {
-    since: Instant,
-    patience: Duration,
-}
 
 /// A handle to the publishing connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Link {
     open: watch::Receiver<Option<Arc<Open>>>,
     suspect: Arc<Notify>,
-    /// The queues that have taken no frame since they refused one.
-    refusing: Arc<Mutex<HashMap<String, Refusing>>>,
+    refusals: Arc<Mutex<Refusals>>,
 }
 
 #[derive(Debug)]
@@ -51,7 +37,7 @@ impl Link {
         let (sender, open) = watch::channel(None);
         let suspect = Arc::new(Notify::new());
         tokio::spawn(keep(config, name, stage, readiness, sender, Arc::clone(&suspect), stop));
-        Self { open, suspect, refusing: Arc::default() }
+        Self { open, suspect, refusals: Arc::default() }
     }
 
     /// The channel to publish on, right now.
@@ -79,16 +65,12 @@ impl Link {
 
     /// Notes that a queue has taken a frame.
     pub(super) fn taken(&self, queue: &str) {
-        self.refusing.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).taken(queue);
     }
 
     /// Notes that a queue has refused a frame; when it refuses all of them, the connection is given up.
     pub(super) fn refused(&self, queue: &str) {
-        let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Refusing { since: Instant::now(), patience: REFUSED_FOR };
-        let refusing = refusing.entry(queue.to_owned()).or_insert_with(new);
-        if refusing.since.elapsed() >= refusing.patience {
-            *refusing = Refusing { since: Instant::now(), patience: (refusing.patience * 2).min(REFUSED_FOR_MAX) };
+        if self.refusals.lock().unwrap_or_else(PoisonError::into_inner).refused(queue, Instant::now()) {
             self.give_up();
         }
     }

@@ -10,6 +10,7 @@ mod management;
 mod members;
 mod nodes;
 mod publish;
+mod refusals;
 mod topology;
 
 pub use consume::{Batch, Collect, Handler, Subscription, consume};

@@ -289,7 +289,7 @@ impl Sweeper {
             in_time::<_, sqlx::Error>(async {
                 let mut tx = pool.begin().await?;
                 breaks::write(&mut tx, found, kinds, &examined).await?;
-                Ok(tx.commit().await?)
+                tx.commit().await
             })
             .await?;
         }
