@@ -134,10 +134,7 @@ impl Gateway {
         let Some(claims) = &self.claims else { return Ok(None) };
         Ok(Some(Confirmer {
             sources: Arc::clone(&self.sources),
-            api: Arc::new(Api::new(
-                Duration::from_millis(config.ingest.fetch_timeout_ms),
-                &config.ingest.fetch_ca_file,
-            )?),
+            api: Arc::new(Api::new(&config.ingest)?),
             events: Arc::clone(&self.publisher),
             claims: Arc::clone(claims),
             shards: self.shards,

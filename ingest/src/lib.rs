@@ -81,7 +81,8 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         let (name, readiness) = ("tollgate ingest: claims".into(), Readiness::of(&["rabbitmq"]));
         Link::open(config.rabbitmq.clone(), name, Stage::Fetch, readiness, link_stop.clone())
     });
-    amqp::watch_members(&config.rabbitmq, Stage::Write, &readiness, &stop);
+    let stages: &[Stage] = if claims.is_some() { &[Stage::Write, Stage::Fetch] } else { &[Stage::Write] };
+    amqp::watch_members(&config.rabbitmq, stages, &readiness, &stop);
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(listen = %config.ingest.listen, scheme, sources = sources.len(), "taking webhooks");
     let limits = Limits {

@@ -76,6 +76,10 @@ struct Read {
 fn read(file: Option<PathBuf>) -> Result<Read, ConfigError> {
     let config = config::load(file.as_deref())?;
     let sources = config.prepare_sources(&config::folder_of(file.as_deref()))?;
+    if sources.is_empty() {
+        // A file that was emptied, or is just being written, rather than a wish.
+        return Err(ConfigError::Relation("there are no sources left: every webhook would get 404".to_owned()));
+    }
     let unusable = |error| ConfigError::Relation(format!("ingest.tls_certificate: {error}"));
     let certificate = config.ingest.certificate().map_err(unusable)?;
     Ok(Read { config, sources, certificate })

@@ -201,7 +201,7 @@ pub async fn serve<S, B>(
     let graceful = GracefulShutdown::new();
     let metrics = Metrics::new(limits.listener);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let Some(Ok(place)) = stop.run_until_cancelled(Arc::clone(&places).acquire_owned()).await else { break };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,

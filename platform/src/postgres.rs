@@ -12,6 +12,9 @@ use crate::config::Postgres;
 /// power, a firewall that forgot): who only waits for an answer would wait for ever. Far more than any transaction takes.
 pub const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a connection that was given back may take to answer once more.
+const RELEASED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Work on Postgres, given up when it takes longer than [`ANSWERED_WITHIN`].
 ///
 /// # Errors
@@ -54,6 +57,14 @@ pub fn pool(config: &Postgres, lock_timeout: Duration) -> Result<PgPool, sqlx::E
     Ok(PgPoolOptions::new()
         .max_connections(config.connections_max)
         .acquire_timeout(Duration::from_secs(3))
+        // Whoever gives an answer up gives the connection back; one that is half-open must not keep its place. The pool's own
+        // question, which follows, has no bound.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                let alive = tokio::time::timeout(RELEASED_WITHIN, connection.ping()).await;
+                alive.unwrap_or_else(|_| Err(no_answer())).map(|()| true)
+            })
+        })
         .connect_lazy_with(options))
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use platform::clock::now_us;
-use platform::postgres::{ANSWERED_WITHIN, no_answer};
+use platform::postgres::{ANSWERED_WITHIN, in_time, no_answer};
 use sqlx::{Acquire, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -114,10 +114,13 @@ impl Books {
 
     /// What [`Books::apply`] would do; nothing is written.
     pub async fn preview(&self, events: &[Arrived<'_>]) -> Result<Applied, ApplyError> {
-        let mut tx = self.pool.begin().await?;
-        let applied = self.apply_in(&mut tx, events, &[], Refusals::Fail).await?;
-        tx.rollback().await?;
-        Ok(applied)
+        in_time(async {
+            let mut tx = self.pool.begin().await?;
+            let applied = self.apply_in(&mut tx, events, &[], Refusals::Fail).await?;
+            tx.rollback().await?;
+            Ok(applied)
+        })
+        .await
     }
 
     async fn commit(

@@ -161,7 +161,8 @@ async fn open_when_ready(
             let archive = Archive::new(&handler.stores.session, &config.cassandra).await?;
             Ok::<_, ReconcilerError>((handler, archive))
         };
-        match opened.await {
+        let Some(opened) = stop.run_until_cancelled(opened).await else { return Ok(None) };
+        match opened {
             Ok(opened) => return Ok(Some(opened)),
             Err(error) if error.is_temporary() => tracing::warn!(%error, "not ready; trying again"),
             Err(error) => return Err(error),

@@ -188,6 +188,15 @@ impl Shop {
                 let secret = format!("{{ value = \"{}\"", it::SHOP_SECRET);
                 let ends = format!("{secret}, not_after = \"{hour}\"");
                 self.programs.reconfigure(&self.programs.setup.text.replace(&secret, &ends)).await?;
+                // Read before the next fault writes another file.
+                eventually("the end is in force", async || {
+                    let internal = self.programs.config().ingest.internal_listen;
+                    let name = "tollgate_ingest_secret_not_after_timestamp_seconds";
+                    let ends = it::metric_sum(internal, name, "source=\"shop\"").await?;
+                    ensure!(ends > 0.0, "none has an end");
+                    Ok(())
+                })
+                .await?;
             }
             Fault::ReloadRefused => self.programs.reconfigure("regions = []").await?,
             Fault::ProviderSilent => {
@@ -292,7 +301,9 @@ impl Shop {
                     Ok(usual) => variables.insert(MANAGEMENT.into(), usual),
                     Err(_) => variables.remove(MANAGEMENT),
                 };
-                self.programs.restart("writer", "TERM").await?;
+                // The gateway is still away: who brings that back waits for all.
+                self.programs.end("writer", "TERM").await?;
+                self.programs.spawn("writer")?;
             }
             Fault::WriterSlow => {
                 signal(self.programs.pid("writer")?, "CONT").await?;

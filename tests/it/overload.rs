@@ -3,15 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use it::{eventually, metric_sum, send, services_mine};
+use it::{eventually, metric_sum, services_mine};
 use loadtest::Options;
-use serde_json::Value;
-use stack::Stack;
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::{Programs, RESIDENT_KIB_MAX};
+use crate::support::management;
 
 /// Offered beside what the stores can take.
 const TIMES: u32 = 3;
@@ -38,11 +35,7 @@ async fn stored(programs: &Programs) -> Result<f64> {
 
 /// Whether RabbitMQ has an alarm of memory or disk.
 async fn alarm() -> Result<bool> {
-    let url = Stack::open()?.endpoints()?.rabbitmq_management_url;
-    let authorization = format!("Basic {}", STANDARD.encode("guest:guest"));
-    let address = url.trim_start_matches("http://").trim_end_matches('/').parse()?;
-    let answer = send(address, "GET", "/api/nodes", &[("authorization", &authorization)], b"").await?;
-    let nodes: Value = serde_json::from_str(&answer.body).with_context(|| answer.body.clone())?;
+    let nodes = management("/api/nodes").await?;
     let nodes = nodes.as_array().context("no nodes")?;
     ensure!(!nodes.is_empty(), "no nodes");
     Ok(nodes.iter().any(|node| node["mem_alarm"] == true || node["disk_free_alarm"] == true))

@@ -258,6 +258,10 @@ async fn sources_come_and_go_by_a_reload_and_the_log_says_what_does_not() -> Res
     assert_ne!(post(address, "more", OLD, 0).await?, 404, "the configuration before stays");
     let place = format!("tollgate.toml:{}", lines + 1);
     assert!(gateway.log()?.contains(&place) && gateway.log()?.contains("colour"), "{place}: {}", gateway.log()?);
+    // As one that is just being written may look.
+    fs::write(&file, "")?;
+    gateway.reload("refused").await?;
+    assert_ne!(post(address, "more", OLD, 0).await?, 404, "an empty file takes no source away");
     fs::write(&file, &gateway.setup.text)?;
     gateway.reload("applied").await?;
     assert_eq!(post(address, "more", OLD, 0).await?, 404);

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use domain::frame;
 use it::{eventually, send};
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
@@ -11,7 +13,9 @@ use lapin::{BasicProperties, Channel, Connection};
 use platform::config::Config;
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
+use stack::Stack;
 
 pub struct World {
     pub config: Config,
@@ -108,4 +112,14 @@ pub async fn ready(internal: SocketAddr) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// What RabbitMQ's management API says.
+pub async fn management(path: &str) -> Result<Value> {
+    let url = Stack::open()?.endpoints()?.rabbitmq_management_url;
+    let authorization = format!("Basic {}", STANDARD.encode("guest:guest"));
+    let address = url.trim_start_matches("http://").trim_end_matches('/').parse()?;
+    let answer = send(address, "GET", path, &[("authorization", &authorization)], b"").await?;
+    ensure!(answer.status == 200, "{path}: {answer:?}");
+    Ok(serde_json::from_str(&answer.body)?)
 }

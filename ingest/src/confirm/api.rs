@@ -1,6 +1,5 @@
 //! One question to a provider's API.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +10,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use platform::config;
 use platform::tls::{TlsError, client_config};
 
-/// A payment with hundreds of refunds has less.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 const AGENT: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 
 /// What came of a question.
@@ -38,17 +36,21 @@ pub enum Answer {
 pub struct Api {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     timeout: Duration,
+    answer_bytes_max: usize,
 }
 
 impl Api {
-    /// Believes what is signed by an authority of `ca_file`, or, where that is empty, by a public one.
+    /// Believes what is signed by an authority of `ca_file`, or, where that is empty, by a public one. An answer may be as
+    /// large as a webhook's body: it travels the same way.
     ///
     /// # Errors
     /// When the file cannot be used.
-    pub fn new(timeout: Duration, ca_file: &Path) -> Result<Self, TlsError> {
-        let tls = client_config(ca_file)?.as_ref().clone();
+    pub fn new(config: &config::Ingest) -> Result<Self, TlsError> {
+        let timeout = Duration::from_millis(config.fetch_timeout_ms);
+        let tls = client_config(&config.fetch_ca_file)?.as_ref().clone();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), timeout })
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, timeout, answer_bytes_max: config.body_bytes_max })
     }
 
     /// Asks with a token.
@@ -58,7 +60,7 @@ impl Api {
             let response = self.client.request(request).await.ok()?;
             let (head, body) = response.into_parts();
             // Read in any case, so that the connection can be used again.
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.ok()?.to_bytes();
+            let body = Limited::new(body, self.answer_bytes_max).collect().await.ok()?.to_bytes();
             let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             Some(answer(head.status, body, seconds))
         };
@@ -85,7 +87,8 @@ fn answer(status: StatusCode, body: Bytes, retry_after_seconds: Option<u64>) -> 
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Answer::Unauthorized,
         StatusCode::TOO_MANY_REQUESTS => Answer::Limited(Duration::from_secs(retry_after_seconds.unwrap_or(0))),
         StatusCode::REQUEST_TIMEOUT => Answer::TimedOut,
-        status if status.is_client_error() => Answer::Unknown,
+        StatusCode::NOT_FOUND | StatusCode::GONE => Answer::Unknown,
+        // Whatever else somebody between here and there answers: the claim waits until the provider does.
         _ => Answer::Failed,
     }
 }

@@ -19,7 +19,7 @@ pub struct Breaker {
 struct Open {
     until: Instant,
     pause: Duration,
-    /// The one question is under way.
+    /// The one question is under way, and has until then.
     asking: bool,
 }
 
@@ -28,10 +28,11 @@ impl Breaker {
     pub fn admit(&mut self, now: Instant) -> Result<(), Duration> {
         match &mut self.open {
             None => Ok(()),
+            Some(open) if now < open.until && open.asking => Err(PAUSE_FIRST),
             Some(open) if now < open.until => Err(open.until - now),
-            Some(open) if open.asking => Err(PAUSE_FIRST),
             Some(open) => {
-                open.asking = true;
+                // Who asks may be gone before there is an answer: then another one may.
+                (open.asking, open.until) = (true, now + PAUSE_MAX);
                 Ok(())
             }
         }
@@ -91,6 +92,16 @@ mod tests {
         assert_eq!(breaker.admit(now), Ok(()));
         breaker.succeeded();
         assert!(!breaker.is_open());
+    }
+
+    #[test]
+    fn a_question_that_never_ends_is_asked_again() {
+        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
+        breaker.failed(now, Some(PAUSE_FIRST));
+        now += PAUSE_FIRST;
+        assert_eq!(breaker.admit(now), Ok(()));
+        assert!(breaker.admit(now + PAUSE_MAX - PAUSE_FIRST).is_err());
+        assert_eq!(breaker.admit(now + PAUSE_MAX), Ok(()));
     }
 
     #[test]

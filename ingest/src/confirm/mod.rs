@@ -42,6 +42,8 @@ const BEGIN_WITHIN: Duration = Duration::from_secs(10);
 /// The pause after the first try; doubled with each.
 const PAUSE_FIRST_MS: i64 = 1000;
 const PAUSE_MAX_MS: i64 = 600_000;
+/// How long a token may be refused before what the others say of a payment is enough.
+const REFUSED_MAX_MS: i64 = 86_400_000;
 /// How long to wait when no claim of a batch is due.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
@@ -80,7 +82,6 @@ pub fn shard_of_claim(claim: &Claim<'_>, shards: u16) -> u16 {
 
 impl Handler for Confirmer {
     async fn settle(&self, batch: Batch) -> Result<(), Stopped> {
-        let begun = Instant::now();
         let mut claims: BTreeMap<_, Claim<'_>> = BTreeMap::new();
         let mut unreadable = Vec::new();
         for frame in &batch.frames {
@@ -101,16 +102,24 @@ impl Handler for Confirmer {
             }
         }
         self.publish(&self.events, unreadable).await?;
-        let total = claims.len();
-        let asked: FuturesUnordered<_> = claims.into_values().map(|claim| self.confirm(claim, begun)).collect();
-        let deferred: Vec<Claim<'_>> = asked.try_filter_map(async |deferred| Ok(deferred)).try_collect().await?;
-        let idle = deferred.len() == total;
-        let soonest_ms = deferred.iter().map(|claim| claim.due_at_ms).min().unwrap_or(0);
-        let again = deferred.iter().map(|claim| (shard_of_claim(claim, self.shards), Record::claim(claim)));
-        self.publish(&self.claims, again.collect()).await?;
-        if idle && total > 0 {
-            let wait = Duration::from_millis(u64::try_from(soonest_ms - now_ms()).unwrap_or(0)).min(IDLE_MAX);
-            let _stopped = self.give_up.run_until_cancelled(tokio::time::sleep(wait)).await;
+        let mut claims: Vec<Claim<'_>> = claims.into_values().collect();
+        let mut backoff = Backoff::for_services();
+        while !claims.is_empty() {
+            let (total, begun) = (claims.len(), Instant::now());
+            let asked: FuturesUnordered<_> = claims.into_iter().map(|claim| self.confirm(claim, begun)).collect();
+            let deferred: Vec<Claim<'_>> = asked.try_filter_map(async |deferred| Ok(deferred)).try_collect().await?;
+            let soonest_ms = deferred.iter().map(|claim| claim.due_at_ms).min().unwrap_or(0);
+            let again = deferred.iter().map(|claim| (shard_of_claim(claim, self.shards), Record::claim(claim)));
+            if self.claims.publish_all(again.collect()).await.is_ok() {
+                if deferred.len() == total {
+                    let wait = Duration::from_millis(u64::try_from(soonest_ms - now_ms()).unwrap_or(0)).min(IDLE_MAX);
+                    let _stopped = self.give_up.run_until_cancelled(tokio::time::sleep(wait)).await;
+                }
+                break;
+            }
+            // A full queue does not take them back until it has been emptied, which is to be done here.
+            claims = deferred;
+            backoff.pause(&self.give_up).await?;
         }
         Ok(())
     }
@@ -147,7 +156,8 @@ impl Confirmer {
         asked.learn(&answer);
         match answer {
             Answer::Found(body) => self.take(endpoint, &claim, &body).await?,
-            Answer::Unknown => {
+            // Once is not enough: the one that answers may lag behind the one that told.
+            Answer::Unknown if claim.tries > 0 => {
                 tracing::info!(source = &*claim.source, id = &*claim.id, "the provider knows no such payment")
             }
             other => {
@@ -167,11 +177,12 @@ impl Confirmer {
         Ok(None)
     }
 
-    /// Asks with each token that may be used now until one is accepted.
+    /// Asks with each token that may be used now until one knows the payment.
     async fn ask(&self, endpoint: &Endpoint, asked: &Asked, claim: &Claim<'_>) -> Answer {
         let Some(fetch) = &endpoint.source.provider.fetch else { return Answer::Unknown };
         let url = format!("{}{}", endpoint.source.api_url, (fetch.path)(&claim.id));
         let now_unix = now_ms().div_euclid(1000);
+        let (mut unknown, mut refused) = (false, false);
         for (secret, metrics) in endpoint.source.secrets.iter().zip(&endpoint.secrets) {
             let Some(token) = secret.key().as_token().filter(|_| secret.is_valid_at(now_unix)) else { continue };
             let started = Instant::now();
@@ -179,15 +190,22 @@ impl Confirmer {
             asked.seconds.record(started.elapsed());
             asked.fetches.count(Ended::of(&answer));
             match answer {
-                Answer::Unauthorized => {}
-                Answer::Found(_) | Answer::Unknown => {
+                Answer::Unauthorized => refused = true,
+                Answer::Unknown => {
+                    metrics.verified(now_unix);
+                    unknown = true;
+                }
+                Answer::Found(_) => {
                     metrics.verified(now_unix);
                     return answer;
                 }
                 other => return other,
             }
         }
-        Answer::Unauthorized
+        // Unknown is only what every token says: each may see the payments of another profile, and one that is refused is perhaps
+        // just being replaced. Not for ever: anybody can name payments that do not exist.
+        let is_old = now_ms() - claim.received_at_ms > REFUSED_MAX_MS;
+        if unknown && (!refused || is_old) { Answer::Unknown } else { Answer::Unauthorized }
     }
 
     /// Makes durable what the provider says.

@@ -1,6 +1,6 @@
 //! Consuming: a connection, and a task for each queue of a stage.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::drain::{Deliveries, drain};
 use super::nodes::Nodes;
 use super::topology::count;
-use super::{Queues, Stage, explain};
+use super::{Queues, STEADY_AFTER, Stage, explain};
 use crate::config::RabbitMq;
 use crate::retry::{Backoff, Stopped};
 use crate::telemetry::Readiness;
@@ -80,9 +80,12 @@ pub async fn consume(
             let (connection, _declared) = opened?;
             tracing::info!(name, stage = stage.as_str(), "consuming");
             readiness.set("rabbitmq_consumer", true);
-            backoff = Backoff::for_services();
+            let opened = Instant::now();
             let outcome = session(&connection, config, subscription, &handler, stop).await;
             let _closing = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "bye".into())).await;
+            if opened.elapsed() > STEADY_AFTER {
+                backoff = Backoff::for_services();
+            }
             outcome
         };
         if let Err(error) = session.await {
@@ -113,28 +116,37 @@ async fn session(
         tasks.spawn(async move { drain(subscribed.await?, None, collect, handler, ended).await });
     }
     let mut shards = 0;
-    loop {
-        let counted = count(connection, config, stage).await?;
-        for shard in shards..counted {
-            let channel = connection.create_channel().await?;
-            let subscribed = subscribe(channel, queues.name(stage, shard), collect.prefetch);
-            let (handler, ended) = (handler.clone(), ended.clone());
-            tasks.spawn(async move { drain(subscribed.await?, Some(shard), collect, handler, ended).await });
-        }
-        shards = shards.max(counted);
-        tokio::select! {
-            joined = tasks.join_next() => {
-                // One queue's end ends all: at a stop they all end; after an error the whole session starts anew.
-                ended.cancel();
-                let mut outcome = joined.and_then(Result::ok).unwrap_or(Ok(()));
-                while let Some(joined) = tasks.join_next().await {
-                    outcome = outcome.and(joined.unwrap_or(Ok(())));
-                }
-                return outcome;
+    let mut outcome = loop {
+        let more = async {
+            let counted = count(connection, config, stage).await?;
+            let mut channels = Vec::new();
+            for shard in shards..counted {
+                channels.push((shard, connection.create_channel().await?));
             }
+            Ok(channels)
+        };
+        match more.await {
+            Ok(channels) => {
+                for (shard, channel) in channels {
+                    shards = shard + 1;
+                    let subscribed = subscribe(channel, queues.name(stage, shard), collect.prefetch);
+                    let (handler, ended) = (handler.clone(), ended.clone());
+                    tasks.spawn(async move { drain(subscribed.await?, Some(shard), collect, handler, ended).await });
+                }
+            }
+            Err(error) => break Err(error),
+        }
+        tokio::select! {
+            joined = tasks.join_next() => break joined.and_then(Result::ok).unwrap_or(Ok(())),
             () = tokio::time::sleep(RECOUNT) => {}
         }
+    };
+    // One queue's end ends all: at a stop they all end; after an error the whole session starts anew.
+    ended.cancel();
+    while let Some(joined) = tasks.join_next().await {
+        outcome = outcome.and(joined.unwrap_or(Ok(())));
     }
+    outcome
 }
 
 /// A queue's consumer at RabbitMQ.

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::nodes::Nodes;
 use super::publish::PublishError;
 use super::refusals::Refusals;
-use super::{Stage, explain};
+use super::topology::confirming;
+use super::{STEADY_AFTER, Stage, explain};
 use crate::config::RabbitMq;
 use crate::retry::Backoff;
 use crate::telemetry::Readiness;
@@ -25,9 +26,30 @@ pub struct Link {
 }
 
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     connection: Connection,
+    /// Closed with the connection, or by an error.
+    first: Channel,
+    /// Those on which nothing is under way.
+    idle: Mutex<Vec<Channel>>,
+}
+
+/// A channel for one frame. RabbitMQ does not say which of several unconfirmed messages came back, only that one did, before
+/// the acknowledgements: so a channel never has more than one.
+pub(super) struct Lease {
+    open: Arc<Open>,
     channel: Channel,
+}
+
+impl Lease {
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// What was sent has been confirmed, so that the channel may be used again. Without this it is closed.
+    pub(super) fn settled(self) {
+        self.open.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.channel);
+    }
 }
 
 impl Link {
@@ -40,24 +62,32 @@ impl Link {
         Self { open, suspect, refusals: Arc::default() }
     }
 
-    /// The channel to publish on, right now.
-    ///
-    /// # Errors
-    /// [`PublishError::Disconnected`] or [`PublishError::Blocked`].
-    pub fn channel(&self) -> Result<Channel, PublishError> {
+    /// The connection, if one can publish on it right now.
+    pub(super) fn usable(&self) -> Result<Arc<Open>, PublishError> {
         let open = self.open.borrow();
         let open = open.as_ref().ok_or(PublishError::Disconnected)?;
         match open.connection.status() {
             status if status.blocked() => Err(PublishError::Blocked),
-            status if status.connected() => Ok(open.channel.clone()),
+            status if status.connected() => Ok(Arc::clone(open)),
             _ => Err(PublishError::Disconnected),
         }
     }
 
-    /// Waits until there is a channel to publish on.
+    /// A channel on which nothing is under way.
+    pub(super) async fn lease(&self) -> Result<Lease, PublishError> {
+        let open = self.usable()?;
+        let idle = open.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let channel = match idle {
+            Some(channel) => channel,
+            None => confirming(&open.connection).await.map_err(|_| PublishError::Disconnected)?,
+        };
+        Ok(Lease { open, channel })
+    }
+
+    /// Waits until one can publish.
     pub async fn ready(&self) {
         let mut open = self.open.clone();
-        while self.channel().is_err() {
+        while self.usable().is_err() {
             // A blocked connection is unblocked without a change of the watched value.
             let _timeout = tokio::time::timeout(Duration::from_millis(100), open.changed()).await;
         }
@@ -75,7 +105,7 @@ impl Link {
         }
     }
 
-    /// Gives the connection up: a confirm did not come in time, so nothing on it can be trusted to come.
+    /// Gives the connection up: nothing on it can be trusted to come.
     pub fn give_up(&self) {
         self.suspect.notify_one();
     }
@@ -97,8 +127,9 @@ async fn keep(
         match opened {
             Ok((connection, channel)) => {
                 tracing::info!(name, "connected to rabbitmq");
-                backoff = Backoff::for_services();
-                let open = Arc::new(Open { connection, channel });
+                let opened = Instant::now();
+                let idle = Mutex::new(vec![channel.clone()]);
+                let open = Arc::new(Open { connection, first: channel, idle });
                 // Whoever gave a connection up meant an earlier one.
                 let _earlier = suspect.notified().now_or_never();
                 sender.send_replace(Some(Arc::clone(&open)));
@@ -107,6 +138,9 @@ async fn keep(
                 readiness.set("rabbitmq", false);
                 let _closing =
                     tokio::time::timeout(Duration::from_secs(1), open.connection.close(200, "bye".into())).await;
+                if opened.elapsed() > STEADY_AFTER {
+                    backoff = Backoff::for_services();
+                }
             }
             Err(error) => tracing::warn!(error = explain(&error), name, "cannot use rabbitmq; trying again"),
         }
@@ -119,7 +153,7 @@ async fn keep(
 /// Returns when the connection is not to be used any longer.
 async fn watch_over(open: &Open, readiness: &Readiness, suspect: &Notify, stop: &CancellationToken) {
     loop {
-        let usable = open.connection.status().connected() && open.channel.status().connected();
+        let usable = open.connection.status().connected() && open.first.status().connected();
         if !usable {
             tracing::warn!("connection to rabbitmq lost");
             return;
@@ -128,7 +162,7 @@ async fn watch_over(open: &Open, readiness: &Readiness, suspect: &Notify, stop: 
         tokio::select! {
             () = stop.cancelled() => return,
             () = suspect.notified() => {
-                tracing::warn!("no confirm in time, or only refusals; giving the connection to rabbitmq up");
+                tracing::warn!("a confirm that did not come, a frame that came back, or only refusals; giving the connection to rabbitmq up");
                 return;
             }
             () = tokio::time::sleep(Duration::from_millis(50)) => {}

@@ -16,20 +16,22 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// As long as all is not well, or not known.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Watches the queues of a stage until `stop`, where `rabbitmq.group_size` is above 1 or a management API is configured. The
+/// Watches the queues of these stages until `stop`, where `rabbitmq.group_size` is above 1 or a management API is configured. The
 /// program is not ready until each queue is known to have as many members as configured, most of them online.
 ///
 /// A question without an answer changes nothing: that nobody answers it does not keep frames from being confirmed.
-pub fn watch_members(config: &RabbitMq, stage: Stage, readiness: &Readiness, stop: &CancellationToken) {
+pub fn watch_members(config: &RabbitMq, stages: &[Stage], readiness: &Readiness, stop: &CancellationToken) {
     if !config.asks_for_members() {
         return;
     }
     readiness.set(DEPENDENCY, false);
+    let names = Queues::of(config);
+    let of_stage =
+        |stage: &Stage| (0..config.shards).map(|shard| (stage.as_str(), names.name(*stage, shard))).collect();
+    let queues = stages.iter().flat_map::<Vec<_>, _>(of_stage).chain([("dead", names.dead())]);
+    let (stages, queues): (Vec<_>, Vec<_>) = queues.unzip();
     let (config, readiness, stop) = (config.clone(), readiness.clone(), stop.clone());
     tokio::spawn(async move {
-        let names = Queues::of(&config);
-        let shards = (0..config.shards).map(|shard| (stage.as_str(), names.name(stage, shard)));
-        let (stages, queues): (Vec<_>, Vec<_>) = shards.chain([("dead", names.dead())]).unzip();
         let gauges = stages.iter().zip(&queues).map(|(stage, queue)| Gauges::of(stage, queue, config.group_size));
         let gauges: Vec<Gauges> = gauges.collect();
         let (mut said, mut times) = (String::new(), 0_u64);

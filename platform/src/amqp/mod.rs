@@ -21,10 +21,15 @@ pub use members::watch_members;
 pub use publish::{Outlet, PublishError, publish_frame};
 pub use topology::{Queues, Stage, declare};
 
+use std::time::Duration;
+
 use lapin::Connection;
 use nodes::Nodes;
 
 use crate::config::RabbitMq;
+
+/// A connection that lived shorter was refused rather than lost: the pauses between tries go on growing.
+const STEADY_AFTER: Duration = Duration::from_secs(3);
 
 /// An error in words that say what a person can do.
 #[must_use]

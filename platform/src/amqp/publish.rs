@@ -54,23 +54,24 @@ pub trait Outlet: Send + Sync + 'static {
     /// Sends a frame to a queue and waits for what the broker says of it.
     fn send(&self, queue: &str, frame: &[u8]) -> impl Future<Output = Result<Confirmation, PublishError>> + Send;
 
-    /// The broker said nothing in time.
+    /// What was opened to send with cannot be used any longer.
     fn give_up(&self);
 }
 
 impl Outlet for Link {
     fn check(&self) -> Result<(), PublishError> {
-        self.channel().map(|_| ())
+        self.usable().map(|_| ())
     }
 
     async fn send(&self, queue: &str, frame: &[u8]) -> Result<Confirmation, PublishError> {
-        let channel = self.channel()?;
+        let lease = self.lease().await?;
         // Persistent, and `mandatory`: a message that no queue takes comes back instead of being dropped.
         let properties = BasicProperties::default().with_delivery_mode(2);
         let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let confirm = channel.basic_publish("".into(), queue.into(), options, frame, properties).await;
+        let confirm = lease.channel().basic_publish("".into(), queue.into(), options, frame, properties).await;
         let confirm = confirm.map_err(|_| PublishError::Disconnected)?;
         let confirmation = confirm.await.map_err(|_| PublishError::Disconnected)?;
+        lease.settled();
         match confirmation {
             Confirmation::Ack(_) => self.taken(queue),
             Confirmation::Nack(_) => self.refused(queue),
@@ -96,9 +97,15 @@ pub async fn publish_frame(
 ) -> Result<(), PublishError> {
     match tokio::time::timeout(config.confirm_timeout(), outlet.send(queue, frame)).await {
         Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-        Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Returned),
+        Ok(Ok(Confirmation::Ack(Some(_)))) => {
+            // The queue is gone: it is declared again with the next connection.
+            outlet.give_up();
+            Err(PublishError::Returned)
+        }
         Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Err(PublishError::Refused),
         Ok(Err(error)) => Err(error),
+        // An alarm is no reason for another connection: it would be blocked, too, and this one cannot even be closed.
+        Err(_) if outlet.check() == Err(PublishError::Blocked) => Err(PublishError::Blocked),
         Err(_) => {
             outlet.give_up();
             Err(PublishError::TimedOut)

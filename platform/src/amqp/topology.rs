@@ -62,7 +62,7 @@ impl Queues {
 /// # Errors
 /// What RabbitMQ says; a queue that exists with other arguments is `PRECONDITION_FAILED`.
 pub async fn declare(connection: &Connection, config: &RabbitMq, stage: Stage) -> lapin::Result<Channel> {
-    let channel = connection.create_channel().await?;
+    let channel = confirming(connection).await?;
     let queues = Queues::of(config);
     declare_queue(&channel, config, &queues.dead(), arguments(config, config.reconcile_queue_bytes_max, None)).await?;
     let bytes_max = match stage {
@@ -73,6 +73,12 @@ pub async fn declare(connection: &Connection, config: &RabbitMq, stage: Stage) -
         let arguments = arguments(config, bytes_max, Some(&queues));
         declare_queue(&channel, config, &queues.name(stage, shard), arguments).await?;
     }
+    Ok(channel)
+}
+
+/// Opens a channel with publisher confirms.
+pub(super) async fn confirming(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     Ok(channel)
 }

@@ -23,6 +23,8 @@ pub use units::{Unit, Units};
 
 /// How often the schedule is looked at.
 const TICK: Duration = Duration::from_secs(60);
+/// Lanes of one round that may fail each for a reason of its own: more, and it is a database that is away.
+const FAILURES_MAX: u32 = 3;
 /// Lines of a report that are kept, a lane.
 const LINES_MAX: usize = 200;
 
@@ -179,11 +181,13 @@ impl Sweeper {
         let mut pace = Pace { sweeper: self, claim: Some(units), renewed: Instant::now(), rows_read };
         let tally = match self.sweep(unit, &mut pace).await {
             Ok(tally) => tally,
-            Err(error) => {
+            Err(SweepError::Stopped) => {
                 // For whoever comes next; if Postgres is away, the claim ends by itself.
                 let _away = units.release(unit).await;
-                return Err(error);
+                return Err(SweepError::Stopped);
             }
+            // The claim is kept for its time: others come first, or a lane that cannot be read would hold up all behind it.
+            Err(error) => return Err(error),
         };
         units.finish(unit, &tally).await?;
         self.handler.metrics.swept(&tally);
@@ -234,8 +238,19 @@ impl Sweeper {
                 units.request(region, day, self.lanes(region, day).await?, minutes).await?;
             }
         }
+        let mut failures = 0;
         while let Some(unit) = units.claim(None).await? {
-            let tally = self.mend(units, &unit, &mut |_| {}).await?;
+            let tally = match self.mend(units, &unit, &mut |_| {}).await {
+                Ok(tally) => tally,
+                Err(SweepError::Stopped) => return Err(SweepError::Stopped),
+                Err(error) if failures < FAILURES_MAX => {
+                    failures += 1;
+                    let (day, lane) = (unit.date(), unit.lane);
+                    tracing::warn!(%error, region = %unit.region, %day, lane, "a lane was not swept to its end; others first");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if tally.healed() + tally.breaks > 0 {
                 let Tally { missed_events, payment_rows, orders, view_rows, breaks, .. } = tally;
                 tracing::warn!(
