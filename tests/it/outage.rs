@@ -4,17 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use it::{metric_sum, services_mine};
-use loadtest::Options;
 use stack::{Service, Stack};
-use tokio_util::sync::CancellationToken;
 
 use crate::faults::{Programs, RESIDENT_KIB_MAX, check};
 use crate::overload::asked;
 
-/// Before Cassandra goes, and after the backlog is gone.
-const QUIET: Duration = Duration::from_secs(4);
-/// For Cassandra's start, which takes longer than its end, seconds.
-const STARTED_WITHIN: u32 = 40;
+/// Before Cassandra goes, and for its start, which takes longer than its end, seconds.
+const BESIDE: u32 = 25;
 
 /// Payment events that were accepted, and those of them that were stored.
 async fn progress(programs: &Programs) -> Result<(f64, f64)> {
@@ -32,11 +28,8 @@ async fn what_waited_for_cassandra_drains_at_least_as_fast_again_as_more_arrives
     let (per_second, seconds) = (asked("OUTAGE_PER_SECOND", 500), asked("OUTAGE_SECONDS", 15));
     let programs = Programs::start("outage").await?;
     // At twice the rate of arrival the backlog is gone after as long again as Cassandra was away.
-    let options = Options { give_up: 120, ..Options::new(per_second, 2 * (seconds + STARTED_WITHIN)) };
-    let (enough, config) = (CancellationToken::new(), programs.config().clone());
-    let (runtime, end) = (tokio::runtime::Handle::current(), enough.clone());
-    let load = tokio::task::spawn_blocking(move || runtime.block_on(loadtest::run(&config, &options, end)));
-    tokio::time::sleep(QUIET).await;
+    let load = programs.load_at(per_second, 2 * seconds + BESIDE);
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let gone = Instant::now();
     tokio::task::block_in_place(|| Stack::open()?.kill(Service::Cassandra))?;
     tokio::time::sleep(Duration::from_secs(u64::from(seconds))).await;
@@ -68,8 +61,6 @@ async fn what_waited_for_cassandra_drains_at_least_as_fast_again_as_more_arrives
         stored / took,
         accepted / took
     );
-    tokio::time::sleep(QUIET).await;
-    enough.cancel();
     let report = load.await??;
     check(&report)?;
     ensure!(report.refused_5xx == 0, "{} refused: the queue had room", report.refused_5xx);

@@ -277,7 +277,7 @@ async fn the_orders_of_a_django_shop_are_driven_by_configuration_alone() -> Resu
     let _services = services_up().await;
     let shop = Shop::open("django", DJANGO).await?;
     shop.execute(&format!("CREATE SCHEMA \"{}\"", shop.setup.config.postgres.schema)).await?;
-    let refused = Running::reconciler(shop.setup.config.clone()).stop().await;
+    let refused = Running::reconciler(shop.setup.config.clone()).ended().await;
     assert!(refused.unwrap_err().to_string().contains("there is no table"));
     shop.execute(
         "CREATE TABLE shop_order (id bigserial PRIMARY KEY, state varchar(20) NOT NULL DEFAULT 'new', \

@@ -199,6 +199,14 @@ impl Running {
         Self::start(|stop| async move { Ok(reconciler::run(config, stop).await?) })
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// When it ended with an error, or not within a minute.
+    pub async fn ended(mut self) -> Result<()> {
+        tokio::time::timeout(Duration::from_secs(60), &mut self.task).await.context("it goes on")??
+    }
+
     /// Stops it as SIGTERM would, and waits for its end.
     ///
     /// # Errors
