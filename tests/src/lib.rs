@@ -5,6 +5,8 @@ pub mod https;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -83,14 +85,23 @@ pub fn own_setup(name: &str, extra: &str) -> Result<Setup> {
     Ok(Setup { config, text, variables })
 }
 
-/// Addresses on loopback that are free right now, all different.
+/// Where free ports are looked for: below those that outgoing connections take, of which the load tests have many.
+const PORTS: std::ops::Range<u32> = 20_000..30_000;
+
+/// Addresses on loopback that are free right now; nobody in this process is given one of them again soon.
 ///
 /// # Errors
 /// When there are none.
 pub fn free_ports<const N: usize>() -> Result<[SocketAddr; N]> {
-    let listeners: Vec<_> = (0..N).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    let addresses: Vec<_> = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
-    addresses.try_into().map_err(|_| anyhow::anyhow!("no free ports"))
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test processes that run beside each other begin elsewhere.
+    let start = std::process::id() * 64;
+    let candidates = PORTS.map(|_| {
+        let port = PORTS.start + (start + NEXT.fetch_add(1, Relaxed)) % (PORTS.end - PORTS.start);
+        SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap_or_default()))
+    });
+    let free = candidates.filter(|address| std::net::TcpListener::bind(address).is_ok());
+    free.take(N).collect::<Vec<_>>().try_into().map_err(|_| anyhow::anyhow!("no free ports"))
 }
 
 /// A program's binary, beside this test's own and of the same build.
