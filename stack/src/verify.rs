@@ -131,9 +131,7 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
         return Ok(code);
     }
     // Too long or too demanding for those who only run `cargo test`; one after another.
-    for (name, module) in
-        [("conformance", "conformance::"), ("encrypted", "encrypted::"), ("a fault for each alert", "alerting::")]
-    {
+    for (name, module) in [("conformance", "conformance::"), ("encrypted", "encrypted::")] {
         let code = report.step(name, || {
             let mut command = cargo(&["test", "--release", "--workspace", "--test", "it", "--", "--ignored", module]);
             if module == "conformance::" {
