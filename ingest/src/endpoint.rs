@@ -8,10 +8,11 @@ use bytes::Bytes;
 use domain::event::shard_of;
 use domain::frame::Record;
 use domain::quarantine::{Headers, Quarantined};
+use platform::amqp::Stage;
 use platform::config::ConfiguredSource;
 
 use crate::admission::SourceLimit;
-use crate::confirm::Asked;
+use crate::confirm::{Asked, Asking};
 use crate::metrics::{SecretMetrics, SourceMetrics};
 use crate::openapi::{self, Described};
 
@@ -36,12 +37,12 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// `before` is what the source was: a budget that stays the same goes on with what is left of it.
-    fn new(source: ConfiguredSource, fetches_in_flight_max: usize, before: Option<&Self>) -> Self {
+    fn new(source: ConfiguredSource, asking: &Asking, before: Option<&Self>) -> Self {
         let (rate_per_second, burst) = (source.rate_per_second, source.burst);
         let limit = before.map(|before| &before.limit).filter(|limit| limit.is(rate_per_second, burst));
         let named = source.labels.iter().zip(&source.secrets);
         let secrets = named.map(|(label, secret)| SecretMetrics::new(&source.source.name, label, secret)).collect();
-        let new = || Arc::new(Asked::new(&source.source.name, fetches_in_flight_max));
+        let new = || Arc::new(asking.open(&source.source.name));
         let asked = before.and_then(|before| before.asked.clone());
         Self {
             asked: source.provider.fetch.as_ref().map(|_| asked.unwrap_or_else(new)),
@@ -80,19 +81,26 @@ impl Endpoint {
 }
 
 impl Sources {
-    /// Whether some source's provider is asked.
-    pub fn ask(sources: &[ConfiguredSource]) -> bool {
-        sources.iter().any(|source| source.provider.fetch.is_some())
+    /// No sources yet.
+    pub fn none() -> Self {
+        Self { endpoints: BTreeMap::new(), document: Bytes::new() }
+    }
+
+    /// The stages that the gateway publishes to.
+    pub fn stages(&self) -> Vec<Stage> {
+        let fetch = self.endpoints.values().filter(|endpoint| endpoint.asked.is_some());
+        [Stage::Write].into_iter().chain(fetch.map(|endpoint| Stage::Fetch(Arc::clone(&endpoint.name)))).collect()
     }
 
     /// Sources ready for work, and what differs from those before said in the log.
-    pub fn of(sources: Vec<ConfiguredSource>, fetches_in_flight_max: usize, before: Option<&Self>) -> Self {
-        let nothing = BTreeMap::new();
-        let before = before.map_or(&nothing, |before| &before.endpoints);
+    pub fn of(sources: Vec<ConfiguredSource>, asking: &Asking, before: &Self) -> Self {
+        let before = &before.endpoints;
         for endpoint in before.values() {
             let now = sources.iter().find(|source| source.source.name == *endpoint.name);
             if now.is_none() {
-                tracing::info!(source = &*endpoint.name, "source taken away");
+                let claims =
+                    if endpoint.asked.is_some() { "; its claims wait until it is configured again" } else { "" };
+                tracing::info!(source = &*endpoint.name, "source taken away{claims}");
             }
             let secrets = endpoint.source.labels.iter().zip(&endpoint.secrets);
             secrets
@@ -102,7 +110,7 @@ impl Sources {
         let document = openapi::text(sources.iter().map(|source| Described::of(&source.source, source.provider)));
         let endpoint = |source: ConfiguredSource| {
             let was = before.get(source.source.name.as_str()).map(AsRef::as_ref);
-            let endpoint = Endpoint::new(source, fetches_in_flight_max, was);
+            let endpoint = Endpoint::new(source, asking, was);
             let secrets = endpoint.labels();
             match was.map(Endpoint::labels) {
                 None => tracing::info!(source = &*endpoint.name, secrets, "source added"),

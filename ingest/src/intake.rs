@@ -14,22 +14,20 @@ use domain::quarantine;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
-use hyper::{Method, Request, Response};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Method, Request, Response, Version};
 use metrics::Gauge;
-use platform::amqp::{Link, PublishError, Stage};
+use platform::amqp::PublishError;
 use platform::clock::{now_ms, now_us};
 use platform::config::{Config, ConfiguredSource};
 use platform::counters::UnderWay;
-use platform::tls::TlsError;
 use platform::trace::{Tracer, wall_us};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use crate::admission::{ClientLimits, Forgers, SlowBodies, UsedUp};
 use crate::answer::{Outcome, accepted, challenged, document, problem, used_up, wrong_method};
 use crate::client::Clients;
-use crate::confirm::{Api, Confirmer, shard_of_claim};
+use crate::confirm::Asking;
 use crate::endpoint::{Endpoint, Sources};
 use crate::metrics::{SourceMetrics, in_flight};
 use crate::openapi;
@@ -48,9 +46,7 @@ pub struct Gateway {
     places: Semaphore,
     in_flight: Gauge,
     publisher: Arc<Publisher>,
-    /// Of claims; none where no source needed it at the start.
-    claims: Option<Arc<Publisher>>,
-    fetches_in_flight_max: usize,
+    asking: Asking,
     traces: Traces,
     shards: u16,
     body_bytes_max: usize,
@@ -91,18 +87,17 @@ impl Rejection {
 }
 
 impl Gateway {
-    /// Publishes over `link`, and claims over `claims`.
+    /// Publishes to `publisher`'s queues; `asking` are the same sources.
     pub fn new(
         config: &Config,
-        sources: Vec<ConfiguredSource>,
-        link: &Link,
-        claims: Option<&Link>,
+        configured: Vec<ConfiguredSource>,
+        sources: Arc<ArcSwap<Sources>>,
+        publisher: Arc<Publisher>,
+        asking: Asking,
         tracer: Tracer,
     ) -> Self {
-        let fetches_in_flight_max = config.ingest.fetches_in_flight_max;
-        let publisher = |stage, link| Arc::new(Publisher::new(&config.rabbitmq, stage, link));
-        Self {
-            sources: Arc::new(ArcSwap::from_pointee(Sources::of(sources, fetches_in_flight_max, None))),
+        let gateway = Self {
+            sources,
             unknown: SourceMetrics::new("unknown"),
             clients: Clients::new(config.ingest.trusted_proxies.clone(), config.ingest.proxy_header),
             client_limits: ClientLimits::new(config.ingest.client_rate_per_second, config.ingest.client_burst),
@@ -110,37 +105,27 @@ impl Gateway {
             slow_bodies: SlowBodies::new(config.ingest.in_flight_max),
             places: Semaphore::new(config.ingest.in_flight_max),
             in_flight: in_flight(),
-            publisher: publisher(Stage::Write, link),
-            claims: claims.map(|link| publisher(Stage::Fetch, link)),
-            fetches_in_flight_max,
+            publisher,
+            asking,
             traces: Traces::new(tracer, config.trace.per_second),
             shards: config.rabbitmq.shards,
             body_bytes_max: config.ingest.body_bytes_max,
             request_timeout: Duration::from_millis(config.ingest.request_timeout_ms),
-        }
+        };
+        gateway.replace_sources(configured);
+        gateway
     }
 
     /// Takes other sources; requests under way end with those they began with.
     pub fn replace_sources(&self, sources: Vec<ConfiguredSource>) {
-        if self.claims.is_none() && Sources::ask(&sources) {
-            tracing::warn!("a source asks its provider, and none did before: its webhooks get 503 until a restart");
-        }
-        let before = self.sources.load_full();
-        self.sources.store(Arc::new(Sources::of(sources, self.fetches_in_flight_max, Some(&before))));
+        let now = Arc::new(Sources::of(sources, &self.asking, &self.sources.load()));
+        self.sources.store(Arc::clone(&now));
+        self.asking.start(&now);
     }
 
-    /// Who asks providers about claims; none where no source needs it.
-    pub fn confirmer(&self, config: &Config) -> Result<Option<Confirmer>, TlsError> {
-        let Some(claims) = &self.claims else { return Ok(None) };
-        Ok(Some(Confirmer {
-            sources: Arc::clone(&self.sources),
-            api: Arc::new(Api::new(&config.ingest)?),
-            events: Arc::clone(&self.publisher),
-            claims: Arc::clone(claims),
-            shards: self.shards,
-            region: config.regions.first().map(String::as_str).unwrap_or_default().into(),
-            give_up: CancellationToken::new(),
-        }))
+    /// Returns once all are told to stop and claims are left alone.
+    pub async fn asked(&self) {
+        self.asking.ended().await;
     }
 
     /// Forgets clients whose budgets are full again; at once if there are too many to remember.
@@ -210,10 +195,11 @@ impl Gateway {
         if request.method() != Method::POST {
             return Err(Outcome::WrongMethod.into());
         }
-        self.publisher.check().map_err(|_| Outcome::Unavailable)?;
+        self.publisher_of(endpoint).check().map_err(|_| Outcome::Unavailable)?;
         self.client_limits.admit(client)?;
         self.forgers.admit(&endpoint.name, client)?;
         let _under_way = UnderWay::of(&self.in_flight);
+        check_framing(&request)?;
         check_media(request.headers(), endpoint.source.provider.media)?;
         let taken = async {
             let (head, body) = request.into_parts();
@@ -225,6 +211,11 @@ impl Gateway {
             Ok(outcome) => outcome,
             Err(_) => Err(Outcome::Unavailable.into()),
         }
+    }
+
+    /// Where what a source sends is made durable.
+    fn publisher_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a Publisher {
+        endpoint.asked.as_ref().map_or(&*self.publisher, |asked| &asked.lane.claims)
     }
 
     async fn read(&self, client: IpAddr, body: Incoming) -> Result<Bytes, Rejection> {
@@ -278,10 +269,6 @@ impl Gateway {
         let context = trace.as_ref().map(|trace| trace.context);
         let mut counts = Counts::default();
         let mut records = Vec::with_capacity(1);
-        let publisher = match &provider.fetch {
-            Some(_) => self.claims.as_ref().ok_or(Outcome::Unavailable)?,
-            None => &self.publisher,
-        };
         for item in (provider.normalise)(&delivery, source, received_at_ms) {
             let (shard, record) = match item {
                 Item::NoChange => {
@@ -297,7 +284,8 @@ impl Gateway {
                         due_at_ms: received_at_ms,
                     };
                     counts.claimed += 1;
-                    (shard_of_claim(&claim, self.shards), Record::claim(&claim))
+                    // Its queue has no other shard.
+                    (0, Record::claim(&claim))
                 }
                 Item::Event(event) => {
                     counts.accepted += 1;
@@ -318,7 +306,7 @@ impl Gateway {
             records.push((shard, record));
         }
         let publishing = context.map(|_| SystemTime::now());
-        let published = publisher.publish_all(records).await;
+        let published = self.publisher_of(endpoint).publish_all(records).await;
         if let (Some(trace), Some(since)) = (&mut trace, publishing) {
             trace.published(since, published.err().map(PublishError::as_str));
             tracing::info!(trace_id = %trace.context, source = source.name, durable = published.is_ok(), "traced");
@@ -338,6 +326,16 @@ struct Counts {
     claimed: u64,
     no_change: u64,
     quarantined: u64,
+}
+
+/// What two servers in a row could read as two different requests is nobody's (RFC 9112, 3.2 and 6.1).
+fn check_framing(request: &Request<Incoming>) -> Result<(), Outcome> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    let is_named = request.version() != Version::HTTP_11 || hosts == 1;
+    let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let mut encodings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_plain = encodings.next().is_none_or(chunked) && encodings.next().is_none();
+    if is_plain && is_named { Ok(()) } else { Err(Outcome::Malformed) }
 }
 
 /// Only as it is: a compressed body would have to be unpacked before its signature is known.

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use platform::amqp::{self, Link, Stage};
 use platform::config::{self, Config, ConfigError};
 use platform::http::{self, Limits, ServeError};
@@ -29,8 +30,10 @@ use platform::trace::Tracer;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::commands::Command;
+use crate::confirm::Asking;
 use crate::endpoint::Sources;
 use crate::intake::Gateway;
+use crate::publisher::Publisher;
 use crate::reload::Reloads;
 use crate::tls::Tls;
 
@@ -77,12 +80,11 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         readiness.clone(),
         link_stop.clone(),
     );
-    let claims = Sources::ask(&sources).then(|| {
-        let (name, readiness) = ("tollgate ingest: claims".into(), Readiness::of(&["rabbitmq"]));
-        Link::open(config.rabbitmq.clone(), name, Stage::Fetch, readiness, link_stop.clone())
-    });
-    let stages: &[Stage] = if claims.is_some() { &[Stage::Write, Stage::Fetch] } else { &[Stage::Write] };
-    amqp::watch_members(&config.rabbitmq, stages, &readiness, &stop);
+    let at_work = Arc::new(ArcSwap::from_pointee(Sources::none()));
+    let publisher = Arc::new(Publisher::new(&config.rabbitmq, &Stage::Write, &link));
+    let asking = Asking::new(&config, &at_work, &publisher, (&stop, &link_stop)).map_err(IngestError::Authorities)?;
+    let watched = Arc::clone(&at_work);
+    amqp::watch_members(&config.rabbitmq, move || watched.load().stages(), &readiness, &stop);
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(listen = %config.ingest.listen, scheme, sources = sources.len(), "taking webhooks");
     let limits = Limits {
@@ -93,13 +95,7 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         header_timeout: Duration::from_millis(config.ingest.header_timeout_ms),
         drain_timeout: Duration::from_millis(config.ingest.drain_timeout_ms),
     };
-    let gateway = Arc::new(Gateway::new(&config, sources, &link, claims.as_ref(), tracer.clone()));
-    let confirmer = gateway.confirmer(&config).map_err(IngestError::Authorities)?;
-    let confirming = async {
-        if let Some(confirmer) = confirmer {
-            confirm::serve(&config, confirmer, &stop).await;
-        }
-    };
+    let gateway = Arc::new(Gateway::new(&config, sources, at_work, publisher, asking, tracer.clone()));
     tokio::spawn(admission::sweep(Arc::clone(&gateway), stop.clone()));
     let listens = tls.as_ref().map(|tls| Arc::clone(&tls.listener));
     tokio::spawn(reloads.serve(Arc::clone(&gateway), tls, stop.clone()));
@@ -116,7 +112,7 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         },
         stop.clone(),
     );
-    tokio::join!(serve, confirming);
+    tokio::join!(serve, gateway.asked());
     link_stop.cancel();
     tracer.close().await;
     Ok(())

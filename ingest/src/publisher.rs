@@ -21,7 +21,7 @@ use crate::metrics::PublishMetrics;
 
 type Outcome = Result<(), PublishError>;
 
-/// Publishes records to the shards' queues of a stage.
+/// Publishes records to the queues of a stage.
 pub struct Publisher<O = Link> {
     shards: Vec<Arc<Shard<O>>>,
     outlet: O,
@@ -52,13 +52,13 @@ struct Pending {
 
 impl<O: Outlet + Clone> Publisher<O> {
     /// Starts one task a shard.
-    pub fn new(config: &RabbitMq, stage: Stage, outlet: &O) -> Self {
+    pub fn new(config: &RabbitMq, stage: &Stage, outlet: &O) -> Self {
         let queues = Queues::of(config);
         let metrics = PublishMetrics::new();
         let mut tasks = JoinSet::new();
-        let shards = (0..config.shards).map(|shard| {
+        let shards = queues.names(config, stage).into_iter().map(|queue| {
             let shard = Arc::new(Shard {
-                queue: queues.name(stage, shard),
+                queue,
                 config: config.clone(),
                 outlet: outlet.clone(),
                 metrics: metrics.clone(),

@@ -1,22 +1,26 @@
 //! Serving HTTP/1.1 and HTTP/2 with bounds: connections, header size and time, and a drain at the end.
 
+mod activity;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
-use hyper::service::{Service, service_fn};
+use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::GracefulConnection;
 use metrics::{Gauge, counter, describe_counter, describe_gauge, gauge};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::activity::{Activity, noted};
 use crate::counters::{Counters, UnderWay};
 use crate::proxies::TrustedProxies;
 use crate::shares::Shares;
@@ -52,7 +56,8 @@ pub struct Limits {
     pub client_connections_max: usize,
     /// Their connections are those of many clients: only all together are bounded.
     pub trusted_proxies: TrustedProxies,
-    /// A request's header must be complete within this time; it also ends idle connections.
+    /// A request's header must be complete within this time. A connection on which nothing is asked for twice as long, whatever its
+    /// client reads, is asked to end, and given up as long after that.
     pub header_timeout: Duration,
     /// Requests under way may take this long once `stop` is cancelled.
     pub drain_timeout: Duration,
@@ -149,12 +154,38 @@ impl Metrics {
     }
 }
 
-/// Returns if nothing was asked for so long. What comes out of an encrypted connection cannot be looked at in advance.
-async fn never_asked(asked: &AtomicBool, header_timeout: Duration) {
-    tokio::time::sleep(header_timeout).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
+/// Lives until it ends by itself; at `stop`, or when it is quiet, it is asked to end, and then given up.
+async fn live<C>(connection: C, activity: &Activity, header_timeout: Duration, ends: &Ends) -> End
+where
+    C: GracefulConnection,
+    C::Error: std::fmt::Debug,
+{
+    let mut connection = pin!(connection);
+    let stopping = tokio::select! {
+        ended = connection.as_mut() => return End::of(ended),
+        () = ends.stop.cancelled() => true,
+        () = activity.quiet() => false,
+    };
+    connection.as_mut().graceful_shutdown();
+    let given_up = async {
+        match stopping {
+            true => ends.cut.cancelled().await,
+            false => tokio::time::sleep(header_timeout).await,
+        }
+    };
+    tokio::select! {
+        ended = connection => if stopping { End::of(ended) } else { End::Silent },
+        () = given_up => End::Broken,
     }
+}
+
+/// What ends connections.
+#[derive(Clone)]
+struct Ends {
+    /// No more requests are taken.
+    stop: CancellationToken,
+    /// Nor are those under way waited for.
+    cut: CancellationToken,
 }
 
 /// Binds an address.
@@ -198,7 +229,7 @@ pub async fn serve<S, B>(
         .keep_alive_timeout(limits.header_timeout);
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let clients = Shares::of(limits.client_connections_max);
-    let graceful = GracefulShutdown::new();
+    let (ends, tasks) = (Ends { stop: stop.clone(), cut: CancellationToken::new() }, TaskTracker::new());
     let metrics = Metrics::new(limits.listener);
     loop {
         let Some(Ok(place)) = stop.run_until_cancelled(Arc::clone(&places).acquire_owned()).await else { break };
@@ -221,33 +252,28 @@ pub async fn serve<S, B>(
             continue;
         }
         let _unsupported = stream.set_nodelay(true);
-        let (builder, service, watcher) = (builder.clone(), make(peer), graceful.watcher());
-        let (tls, stop, header_timeout) = (tls.clone(), stop.clone(), limits.header_timeout);
-        let metrics = metrics.clone();
-        tokio::spawn(async move {
+        let (builder, service, tls, ends) = (builder.clone(), make(peer), tls.clone(), ends.clone());
+        let (metrics, header_timeout) = (metrics.clone(), limits.header_timeout);
+        tasks.spawn(async move {
             let _open = UnderWay::of(&metrics.open);
             let mut end = End::Silent;
             // A client that connects and says nothing must not hold its place: hyper's timers start with a version.
             if let Some(tls) = tls {
-                let accepted = stop.run_until_cancelled(tls.accept(stream, header_timeout)).await;
+                let accepted = ends.stop.run_until_cancelled(tls.accept(stream, header_timeout)).await;
                 if let Some(Some(stream)) = accepted {
-                    let asked = Arc::new(AtomicBool::new(false));
-                    let asks = Arc::clone(&asked);
-                    let service = service_fn(move |request| {
-                        asks.store(true, Ordering::Relaxed);
-                        service.call(request)
-                    });
+                    // What comes out of an encrypted connection cannot be looked at in advance.
+                    let activity = Activity::new(header_timeout, header_timeout * 2);
+                    let service = noted(service, Arc::clone(&activity));
                     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                    tokio::select! {
-                        ended = watcher.watch(connection) => end = End::of(ended),
-                        () = never_asked(&asked, header_timeout) => {}
-                    }
+                    end = live(connection, &activity, header_timeout, &ends).await;
                 }
             } else {
                 let spoke = tokio::time::timeout(header_timeout, names_version(&stream));
-                if matches!(stop.run_until_cancelled(spoke).await, Some(Ok(Ok(())))) {
+                if matches!(ends.stop.run_until_cancelled(spoke).await, Some(Ok(Ok(())))) {
+                    let activity = Activity::new(header_timeout * 2, header_timeout * 2);
+                    let service = noted(service, Arc::clone(&activity));
                     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                    end = End::of(watcher.watch(connection).await);
+                    end = live(connection, &activity, header_timeout, &ends).await;
                 }
             }
             metrics.ends.count(end);
@@ -255,8 +281,9 @@ pub async fn serve<S, B>(
         });
     }
     drop(listener);
-    tokio::select! {
-        () = graceful.shutdown() => {}
-        () = tokio::time::sleep(limits.drain_timeout) => tracing::warn!("requests were cut off at the end of the drain"),
+    tasks.close();
+    if tokio::time::timeout(limits.drain_timeout, tasks.wait()).await.is_err() {
+        tracing::warn!("requests were cut off at the end of the drain");
+        ends.cut.cancel();
     }
 }

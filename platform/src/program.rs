@@ -129,16 +129,44 @@ impl Progress {
     }
 }
 
-/// Prints lines of cells below their names, as wide as they need to be.
+/// Text that others may have written, without what a terminal would obey: control characters, and those that change the direction of
+/// writing or cannot be seen, with which one text can be made to look like another.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let is_told = |character: char| match character {
+        '\n' | '\t' => false,
+        // Soft hyphen, Arabic letter mark, zero width and direction, separators, isolates, byte order mark, annotations, tags.
+        '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' => true,
+        '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}' => true,
+        other => other.is_control(),
+    };
+    text.chars().map(|c| if is_told(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// Prints lines of cells below their names, as wide as they need to be; of the cells what is [`printable`], each on one line.
 pub fn print_table(names: &[&str], lines: &[Vec<String>]) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let one_line = |cell: &String| printable(cell).replace('\n', "\\n");
+    let lines: Vec<Vec<String>> = lines.iter().map(|line| line.iter().map(one_line).collect()).collect();
     let width = |column: usize| {
         let cells = lines.iter().chain([&names]).filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..names.len()).map(width).collect();
-    for line in [&names].into_iter().chain(lines) {
+    for line in [&names].into_iter().chain(&lines) {
         let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         println!("{}", cells.join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_told_what_to_do() {
+        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\n");
+        assert_eq!(printable("A-1\u{202e}9001-A\u{200b}"), "A-1\\u{202e}9001-A\\u{200b}");
+        assert_eq!(printable("Gruß aus 東京 \"e\u{301}\""), "Gruß aus 東京 \"e\u{301}\"");
     }
 }

@@ -57,12 +57,8 @@ impl Broker {
     pub fn new(config: &Config) -> Self {
         let names = Queues::of(&config.rabbitmq);
         let stages = [Stage::Write, Stage::Reconcile];
-        let shards = |stage| (0..config.rabbitmq.shards).map(move |shard| (stage, shard));
-        let mut queues: BTreeMap<_, _> = stages
-            .into_iter()
-            .flat_map(shards)
-            .map(|(stage, shard)| (names.name(stage, shard), VecDeque::new()))
-            .collect();
+        let of_stages = stages.iter().flat_map(|stage| names.names(&config.rabbitmq, stage));
+        let mut queues: BTreeMap<_, _> = of_stages.map(|name| (name, VecDeque::new())).collect();
         queues.insert(names.dead(), VecDeque::new());
         Self {
             queues,

@@ -37,7 +37,7 @@ impl Gateway {
     fn start(world: &Arc<World>) -> Arc<Self> {
         let outlet = SimOutlet::new(world, world.config.rabbitmq.publishes_in_flight_max);
         Arc::new(Self {
-            publisher: Publisher::new(&world.config.rabbitmq, Stage::Write, &outlet),
+            publisher: Publisher::new(&world.config.rabbitmq, &Stage::Write, &outlet),
             outlet,
             crashed: CancellationToken::new(),
             request_timeout: Duration::from_millis(world.config.ingest.request_timeout_ms),
@@ -214,7 +214,7 @@ struct Consumers<'c> {
 impl Consumers<'_> {
     fn start(&mut self, stage: Stage, dead: bool, collect: Collect, handler: &impl Handler) {
         let queues = Queues::of(&self.world.config.rabbitmq);
-        let shards = (0..self.world.config.rabbitmq.shards).map(|shard| (queues.name(stage, shard), Some(shard)));
+        let shards = (0..self.world.config.rabbitmq.shards).map(|shard| (queues.name(&stage, shard), Some(shard)));
         for (queue, shard) in shards.chain(dead.then(|| (queues.dead(), None))) {
             let (world, stop, handler) = (Arc::clone(self.world), self.stop.clone(), handler.clone());
             self.tasks.spawn(async move {

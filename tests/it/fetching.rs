@@ -15,10 +15,13 @@ use platform::config::Config;
 use serde_json::{Value, json};
 
 use crate::reconciling::{insert_order, until_order};
+use crate::rotating;
 use crate::support::{World, ready};
 
 /// How long the gateway waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// So long that the gateway gives up.
+const TOO_SLOW: Duration = Duration::from_secs(3);
 const KEY: &str = "live_testsOnly0123456789";
 
 /// Answers "Get payment" as Mollie's API does.
@@ -32,6 +35,8 @@ struct Books {
     keys: BTreeSet<String>,
     /// Instead of an answer.
     trouble: Option<StatusCode>,
+    /// With 200, whatever was asked.
+    impostor: Option<String>,
     /// How long an answer takes.
     slow: Duration,
     asked: u64,
@@ -97,7 +102,7 @@ async fn payment(
         (books.slow, books.trouble)
     });
     // Of an answer that comes too late nobody can say when its question ends.
-    let _under_way = (slow < TIMEOUT).then(|| UnderWay::of(&mollie));
+    let _under_way = (slow != TOO_SLOW).then(|| UnderWay::of(&mollie));
     tokio::time::sleep(slow).await;
     let answer = |status: StatusCode, body: Value| (status, body.to_string()).into_response();
     let problem = |status: StatusCode| answer(status, json!({"status": status.as_u16()}));
@@ -105,6 +110,9 @@ async fn payment(
     mollie.books(|books| {
         if let Some(status) = trouble {
             return problem(status);
+        }
+        if let Some(body) = &books.impostor {
+            return (StatusCode::OK, body.clone()).into_response();
         }
         if !bearer.is_some_and(|key| books.keys.contains(key)) {
             return problem(StatusCode::UNAUTHORIZED);
@@ -131,15 +139,24 @@ fn keys(keys: &[&str]) -> String {
 }
 
 async fn shop(name: &str, secrets: &[&str]) -> Result<Shop> {
+    shop_with(name, secrets, TIMEOUT, "").await
+}
+
+/// A source of Mollie's classic webhooks.
+fn source(name: &str, secrets: &[&str], api: &str) -> String {
+    let secrets = keys(secrets);
+    format!(
+        "[sources.{name}]\nprovider = \"mollie-classic\"\nregion = \"eu\"\nsecrets = [{secrets}]\napi_url = \"{api}\"\n"
+    )
+}
+
+/// With other sources.
+async fn shop_with(name: &str, secrets: &[&str], timeout: Duration, others: &str) -> Result<Shop> {
     let mollie = Mollie::default();
     mollie.books(|books| books.keys.insert(KEY.to_owned()));
-    let api = mollie.start().await?;
-    let extra = format!(
-        "[ingest]\nfetches_in_flight_max = 4\nfetch_timeout_ms = {}\n[sources.{name}]\nprovider = \"mollie-classic\"\n\
-         region = \"eu\"\nsecrets = [{}]\napi_url = \"{api}\"",
-        TIMEOUT.as_millis(),
-        keys(secrets)
-    );
+    let own = source(name, secrets, &mollie.start().await?);
+    let timeout_ms = timeout.as_millis();
+    let extra = format!("[ingest]\nfetches_in_flight_max = 4\nfetch_timeout_ms = {timeout_ms}\n{own}{others}");
     let config = own_config(name, &extra)?;
     let others = [Running::writer(config.clone()), Running::reconciler(config.clone())];
     ready(config.writer.internal_listen).await?;
@@ -156,10 +173,13 @@ impl Shop {
 
     /// The status that the gateway answers a webhook with.
     async fn webhook(&self, body: &str) -> Result<u16> {
+        self.webhook_at(&self.source, body).await
+    }
+
+    async fn webhook_at(&self, source: &str, body: &str) -> Result<u16> {
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let answer =
-            send(self.config().ingest.listen, "POST", &format!("/webhooks/{}", self.source), &form, body.as_bytes())
-                .await?;
+            send(self.config().ingest.listen, "POST", &format!("/webhooks/{source}"), &form, body.as_bytes()).await?;
         Ok(answer.status)
     }
 
@@ -251,7 +271,7 @@ async fn claims_outlive_a_provider_that_is_away_and_the_gateway_itself() -> Resu
     // Another gateway finds the claims where this one leaves them.
     let config = shop.config().clone();
     shop.gateway.stop().await?;
-    shop.mollie.books(|books| books.slow = Duration::from_secs(3));
+    shop.mollie.books(|books| books.slow = TOO_SLOW);
     shop.gateway = Running::ingest(config.clone());
     ready(config.ingest.internal_listen).await?;
     shop.asked_in_vain("timed_out", 1.0).await?;
@@ -266,4 +286,118 @@ async fn claims_outlive_a_provider_that_is_away_and_the_gateway_itself() -> Resu
     let most = shop.mollie.books(|books| books.most_at_once);
     ensure!(most <= 4, "{most} questions at once");
     shop.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_the_payment_that_was_asked_for_settles_nothing() -> Result<()> {
+    let _services = services_up().await;
+    let shop = shop("impostor", &[KEY]).await?;
+    insert_order(&shop.world, "A-1", "10", "EUR").await?;
+    shop.mollie.put("tr_1", "A-1", "paid");
+    let another = json!({"resource": "payment", "id": "tr_2", "status": "failed", "metadata": {"order_id": "A-1"},
+        "createdAt": "2026-01-01T00:00:00Z", "amount": {"value": "10.00", "currency": "EUR"}});
+    shop.mollie.books(|books| books.impostor = Some("<html>Welcome to the proxy</html>".to_owned()));
+    shop.accepted("id=tr_1").await?;
+    shop.asked_in_vain("failed", 1.0).await?;
+    shop.mollie.books(|books| books.impostor = Some(another.to_string()));
+    let before = shop.fetches("failed").await?;
+    shop.asked_in_vain("failed", before + 1.0).await?;
+    shop.mollie.books(|books| books.impostor = None);
+    until_order(&shop.world, "A-1", "paid", "10", "0").await?;
+    let quarantined: Vec<(String,)> = shop.world.rows("SELECT reason FROM {ks}.quarantine").await?;
+    ensure!(quarantined.is_empty(), "{quarantined:?}");
+    let stored: Vec<(String,)> = shop.world.rows("SELECT provider_event_id FROM {ks}.payment_events").await?;
+    ensure!(stored == [("tr_1:paid".to_owned(),)], "{stored:?}");
+    shop.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_says_nothing_delays_no_other_source() -> Result<()> {
+    let _services = services_up().await;
+    let silent = Mollie::default();
+    silent.books(|books| books.slow = Duration::from_secs(3600));
+    let other = source("says_nothing", &[KEY], &silent.start().await?);
+    // Longer than anything here is waited for.
+    let shop = shop_with("answers", &[KEY], Duration::from_secs(600), &other).await?;
+    insert_order(&shop.world, "A-1", "10", "EUR").await?;
+    shop.mollie.put("tr_1", "A-1", "paid");
+    shop.accepted("id=tr_warm").await?;
+    for at in 0..500 {
+        let status = shop.webhook_at("says_nothing", &format!("id=tr_madeup{at}")).await?;
+        ensure!(status == 200, "{status}");
+    }
+    eventually("asked", async || {
+        let under_way = silent.books(|books| books.now);
+        ensure!(under_way > 0, "nothing under way");
+        Ok(())
+    })
+    .await?;
+    ensure!(shop.webhook("id=tr_1").await? == 200);
+    until_order(&shop.world, "A-1", "paid", "10", "0").await?;
+    let (now, asked) = silent.books(|books| (books.now, books.asked));
+    ensure!(now > 0 && now == asked, "one of {asked} questions was answered: it did not wait all the time");
+    shop.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_ids_beside_a_refused_key_do_not_stop_questions() -> Result<()> {
+    let _services = services_up().await;
+    let shop = shop("beside", &["live_retired", KEY]).await?;
+    insert_order(&shop.world, "A-1", "10", "EUR").await?;
+    shop.mollie.put("tr_1", "A-1", "paid");
+    for at in 0..40 {
+        shop.accepted(&format!("id=tr_madeup{at}")).await?;
+    }
+    shop.asked_in_vain("unknown", 40.0).await?;
+    let open = format!("tollgate_ingest_fetch_breaker_open{{source=\"{}\"}}", shop.source);
+    ensure!(it::metric(shop.config().ingest.internal_listen, &open).await? == 0.0, "left alone");
+    ensure!(shop.webhook("id=tr_1").await? == 200);
+    until_order(&shop.world, "A-1", "paid", "10", "0").await?;
+    ensure!(it::metric(shop.config().ingest.internal_listen, &open).await? == 0.0, "left alone");
+    shop.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_asks_comes_and_goes_with_a_reload() -> Result<()> {
+    let _services = services_up().await;
+    let mollie = Mollie::default();
+    let asking = source("comes", &[KEY], &mollie.start().await?);
+    let gateway = rotating::Gateway::start_with("comes", "", &[], |_| Ok(())).await?;
+    let without = gateway.setup.text.clone();
+    let reload = async |text: &str| {
+        std::fs::write(gateway.folder.join("tollgate.toml"), text)?;
+        gateway.reload("applied").await
+    };
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let answered = async |id: &str, wanted: u16| {
+        eventually("answered", async || {
+            let answer =
+                send(gateway.address(), "POST", "/webhooks/comes", &form, format!("id={id}").as_bytes()).await?;
+            ensure!(answer.status == wanted, "{answer:?}");
+            Ok(())
+        })
+        .await
+    };
+    let asked = async |more_than: u64| {
+        eventually("asked", async || {
+            let asked = mollie.books(|books| books.asked);
+            ensure!(asked > more_than, "asked {asked} times");
+            Ok(asked)
+        })
+        .await
+    };
+    answered("tr_1", 404).await?;
+    reload(&format!("{without}{asking}")).await?;
+    answered("tr_1", 200).await?;
+    asked(0).await?;
+    // Its key is refused, so that the claim waits while there is no source.
+    reload(&without).await?;
+    answered("tr_1", 404).await?;
+    let before = mollie.books(|books| books.asked);
+    reload(&format!("{without}{asking}")).await?;
+    asked(before).await?;
+    let world = World::new(gateway.setup.config.clone()).await?;
+    gateway.stop().await?;
+    world.channel.queue_delete(world.queue("fetch.comes").as_str().into(), Default::default()).await?;
+    Ok(())
 }

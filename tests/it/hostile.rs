@@ -216,3 +216,70 @@ async fn malformed_http2_ends_its_own_connection_only() -> Result<()> {
     }
     gateway.clean().await
 }
+
+/// Answers pings, and does nothing else, until the connection ends.
+async fn only_pings(mut stream: TcpStream, opening: &[u8]) -> Result<()> {
+    stream.write_all(opening).await?;
+    let answering = async {
+        let mut header = [0; 9];
+        while stream.read_exact(&mut header).await.is_ok() {
+            let [a, b, c, kind, flags, ..] = header;
+            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+            stream.read_exact(&mut payload).await?;
+            if kind == PING && flags == 0 {
+                stream.write_all(&frame(PING, 1, 0, &payload)).await?;
+            }
+        }
+        anyhow::Ok(())
+    };
+    // How it ends does not matter.
+    let _ended = tokio::time::timeout(Duration::from_secs(30), answering).await.context("it is kept for ever")?;
+    Ok(())
+}
+
+/// A literal header field with an indexed name (RFC 7541, 6.2.2).
+fn field(name: u8, value: &str) -> Vec<u8> {
+    [&[name, u8::try_from(value.len()).unwrap_or(0)], value.as_bytes()].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_nothing_or_asks_for_nothing_is_let_go() -> Result<()> {
+    const PATH: u8 = 4;
+    const GET: u8 = 0x82;
+    const POST: u8 = 0x83;
+    const HTTP: u8 = 0x86;
+    let _services = services_up().await;
+    let gateway = Gateway::start("held", "header_timeout_ms = 500").await?;
+    let request = |method, path, flags| frame(HEADERS, flags, 1, &[&[method, HTTP][..], &field(PATH, path)].concat());
+    let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let settings = frame(SETTINGS, 0, 0, b"");
+    for (what, opening) in [
+        ("HTTP/2 and no request", [PREFACE, &settings].concat()),
+        ("HTTP/2 without a window", [PREFACE, &no_window, &request(GET, "/openapi.json", 5)].concat()),
+        ("HTTP/2 with a body that never comes", [PREFACE, &settings, &request(POST, "/webhooks/shop", 4)].concat()),
+    ] {
+        only_pings(TcpStream::connect(gateway.address()).await?, &opening).await.context(what)?;
+    }
+
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4096)?;
+    let mut stream = socket.connect(gateway.address()).await?;
+    let requests = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+    // It is no longer read from once its answers are not taken.
+    let written = tokio::time::timeout(Duration::from_secs(1), async {
+        loop {
+            stream.write_all(requests.as_bytes()).await?;
+        }
+    });
+    if let Ok(ended) = written.await {
+        return ended;
+    }
+    eventually("a client that reads nothing is let go", async || {
+        let kept = stream.try_write(b"x").map_or_else(|error| error.kind() == std::io::ErrorKind::WouldBlock, |_| true);
+        ensure!(!kept, "kept");
+        Ok(())
+    })
+    .await?;
+    gateway.serves("afterwards").await?;
+    gateway.clean().await
+}

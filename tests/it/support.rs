@@ -91,7 +91,9 @@ impl World {
 
     /// Drops what the test made.
     pub async fn clean(self) -> Result<()> {
-        for queue in ["write.0", "reconcile.0", "fetch.0", "dead"] {
+        let asking = self.config.sources.iter().filter(|(_, source)| source.asks());
+        let fetch: Vec<String> = asking.map(|(name, _)| format!("fetch.{name}")).collect();
+        for queue in ["write.0", "reconcile.0", "dead"].into_iter().chain(fetch.iter().map(String::as_str)) {
             self.channel.queue_delete(self.queue(queue).as_str().into(), Default::default()).await?;
         }
         let keyspace = &self.config.cassandra.keyspace;

@@ -50,7 +50,7 @@ impl<O: Outlet> Forwarder<O> {
     }
 
     async fn publish(&self, shard: u16, frame: Vec<u8>, give_up: &CancellationToken) -> Result<(), Stopped> {
-        let queue = self.queues.name(Stage::Reconcile, shard);
+        let queue = self.queues.name(&Stage::Reconcile, shard);
         let mut backoff = Backoff::for_services();
         while let Err(error) = publish_frame(&self.outlet, &self.config, &queue, &frame).await {
             tracing::warn!(%error, queue, "stored frame not published; trying again");

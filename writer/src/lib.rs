@@ -53,7 +53,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         readiness.clone(),
         give_up.clone(),
     );
-    watch_members(&config.rabbitmq, &[Stage::Reconcile], &readiness, &stop);
+    watch_members(&config.rabbitmq, || vec![Stage::Reconcile], &readiness, &stop);
     let metrics = Arc::new(Metrics::new(&config.regions));
     let handler = WriteHandler {
         store,

@@ -82,6 +82,8 @@ pub struct Fetch {
     pub api: &'static str,
     /// The path and query of what the webhook names.
     pub path: fn(&str) -> String,
+    /// Whether an answer is about what was asked for. Anything else, whatever its status says, is none of the provider's.
+    pub is_about: fn(&[u8], &str) -> bool,
     /// Turns the API's answer into what it says, one item for each event in it, never none.
     pub read: for<'a> fn(&'a [u8], &'a Source, i64) -> Vec<Item<'a>>,
 }

@@ -23,7 +23,7 @@ pub static PROVIDER: Provider = Provider {
     normalise,
     answer: "",
     challenge: None,
-    fetch: Some(Fetch { api: "https://api.mollie.com", path, read }),
+    fetch: Some(Fetch { api: "https://api.mollie.com", path, is_about, read }),
     headers,
     signed: "nothing is signed: the payment that the form names is asked of Mollie's API",
     sign: Some(sign),
@@ -60,10 +60,17 @@ fn path(id: &str) -> String {
     format!("/v2/payments/{id}?embed=captures,refunds,chargebacks")
 }
 
+/// Only "Get payment" itself, of this payment.
+fn is_about(body: &[u8], id: &str) -> bool {
+    parse::<Payment<'_>>(body).is_ok_and(|payment| payment.resource == "payment" && payment.id == id)
+}
+
 #[derive(Deserialize)]
 struct Payment<'a> {
     #[serde(borrow)]
     resource: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     #[serde(borrow, default, rename = "_embedded")]
     embedded: Option<Embedded<'a>>,
 }
@@ -123,6 +130,24 @@ fn sign(request: Unsigned<'_>, _: &Source, _: &Secret, _: i64) -> Option<Signed>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_about_the_payment_that_was_asked_for_or_it_is_none() {
+        let payment = br#"{"resource":"payment","id":"tr_1","status":"paid"}"#;
+        assert!(is_about(payment, "tr_1") && !is_about(payment, "tr_2") && !is_about(payment, "tr_"));
+        for other in [
+            &b"<html>Welcome to the proxy</html>"[..],
+            b"",
+            b"[]",
+            b"{}",
+            br#"{"resource":"payment"}"#,
+            br#"{"resource":"refund","id":"tr_1"}"#,
+            br#"{"id":"tr_1"}"#,
+            br#"{"resource":"payment","id":"tr_1""#,
+        ] {
+            assert!(!is_about(other, "tr_1"), "{}", String::from_utf8_lossy(other));
+        }
+    }
 
     #[test]
     fn only_ids_of_payments_are_let_in() {

@@ -10,6 +10,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use platform::config;
 use platform::tls::{TlsError, client_config};
 
@@ -61,8 +63,8 @@ impl Api {
             let (head, body) = response.into_parts();
             // Read in any case, so that the connection can be used again.
             let body = Limited::new(body, self.answer_bytes_max).collect().await.ok()?.to_bytes();
-            let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            Some(answer(head.status, body, seconds))
+            let wait = head.headers.get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?, Timestamp::now()));
+            Some(answer(head.status, body, wait.unwrap_or_default()))
         };
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(answer) => answer.unwrap_or(Answer::Failed),
@@ -81,14 +83,44 @@ fn request(url: &str, token: &str) -> hyper::http::Result<Request<Empty<Bytes>>>
         .body(Empty::new())
 }
 
-fn answer(status: StatusCode, body: Bytes, retry_after_seconds: Option<u64>) -> Answer {
+fn answer(status: StatusCode, body: Bytes, wait: Duration) -> Answer {
     match status {
         StatusCode::OK => Answer::Found(body),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Answer::Unauthorized,
-        StatusCode::TOO_MANY_REQUESTS => Answer::Limited(Duration::from_secs(retry_after_seconds.unwrap_or(0))),
+        StatusCode::TOO_MANY_REQUESTS => Answer::Limited(wait),
         StatusCode::REQUEST_TIMEOUT => Answer::TimedOut,
         StatusCode::NOT_FOUND | StatusCode::GONE => Answer::Unknown,
         // Whatever else somebody between here and there answers: the claim waits until the provider does.
         _ => Answer::Failed,
+    }
+}
+
+/// What `Retry-After` asks for: seconds, or until a time (RFC 9110, 10.2.3); of more seconds than can be counted, the most.
+fn wait(text: &str, now: Timestamp) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let until = rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_time() {
+        let now: Timestamp = "1994-11-06T08:49:00Z".parse().unwrap();
+        let seconds = |text| wait(text, now).map(|wait| wait.as_secs());
+        assert_eq!(seconds("0"), Some(0));
+        assert_eq!(seconds("120"), Some(120));
+        assert_eq!(seconds("99999999999999999999999"), Some(u64::MAX));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(37));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
+        for unreadable in ["", "-1", "soon", "1.5", "Sun, 06 Nov 1994"] {
+            assert_eq!(seconds(unreadable), None, "{unreadable}");
+        }
     }
 }

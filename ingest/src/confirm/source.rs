@@ -1,5 +1,6 @@
 //! What is kept of one source whose provider is asked.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,11 @@ use metrics::{
 };
 use platform::counters::Counters;
 use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::api::Answer;
 use super::breaker::Breaker;
+use crate::publisher::Publisher;
 
 /// How a question ended; a label in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +53,31 @@ impl Ended {
     }
 }
 
+/// Its way through RabbitMQ; closed when it is dropped.
+pub struct Lane {
+    /// To its own queue.
+    pub claims: Publisher,
+    begun: AtomicBool,
+    stop: CancellationToken,
+    _stop: [DropGuard; 2],
+}
+
+impl Lane {
+    /// `stop` ends who asks, `link_stop` who publishes.
+    pub fn new(claims: Publisher, stop: CancellationToken, link_stop: CancellationToken) -> Self {
+        let guards = [stop.clone().drop_guard(), link_stop.drop_guard()];
+        Self { claims, begun: AtomicBool::new(false), stop, _stop: guards }
+    }
+
+    /// For the first who would ask: what ends it.
+    pub fn begin(&self) -> Option<CancellationToken> {
+        (!self.begun.swap(true, Ordering::Relaxed)).then(|| self.stop.clone())
+    }
+}
+
 /// Its bounds and metrics.
 pub struct Asked {
+    pub lane: Lane,
     /// Questions at once.
     pub places: Semaphore,
     /// Questions by how they ended.
@@ -67,7 +93,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    pub fn new(source: &str, in_flight_max: usize) -> Self {
+    pub fn new(source: &str, in_flight_max: usize, lane: Lane) -> Self {
         describe_counter!(
             "tollgate_ingest_fetches_total",
             "Questions to a provider's API, by source and how they ended; all but confirmed and unknown are asked again."
@@ -84,6 +110,7 @@ impl Asked {
         );
         let label = || source.to_owned();
         Self {
+            lane,
             places: Semaphore::new(in_flight_max),
             fetches: Counters::of(
                 &Ended::ALL,

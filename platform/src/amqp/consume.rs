@@ -48,7 +48,7 @@ pub struct Collect {
 }
 
 /// What a program consumes, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Subscription<'a> {
     /// The connection's name, in RabbitMQ's management and in logs.
     pub name: &'a str,
@@ -71,7 +71,7 @@ pub async fn consume(
     readiness: &Readiness,
     stop: &CancellationToken,
 ) {
-    let Subscription { name, stage, .. } = subscription;
+    let Subscription { name, stage, .. } = &subscription;
     let mut backoff = Backoff::for_services();
     let mut nodes = Nodes::of(config);
     while !stop.is_cancelled() {
@@ -81,7 +81,7 @@ pub async fn consume(
             tracing::info!(name, stage = stage.as_str(), "consuming");
             readiness.set("rabbitmq_consumer", true);
             let opened = Instant::now();
-            let outcome = session(&connection, config, subscription, &handler, stop).await;
+            let outcome = session(&connection, config, &subscription, &handler, stop).await;
             let _closing = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "bye".into())).await;
             if opened.elapsed() > STEADY_AFTER {
                 backoff = Backoff::for_services();
@@ -102,14 +102,14 @@ pub async fn consume(
 async fn session(
     connection: &Connection,
     config: &RabbitMq,
-    Subscription { stage, dead, collect, .. }: Subscription<'_>,
+    Subscription { stage, dead, collect, .. }: &Subscription<'_>,
     handler: &impl Handler,
     stop: &CancellationToken,
 ) -> lapin::Result<()> {
-    let queues = Queues::of(config);
+    let (queues, collect) = (Queues::of(config), *collect);
     let mut tasks = JoinSet::new();
     let ended = stop.child_token();
-    if dead {
+    if *dead {
         let channel = connection.create_channel().await?;
         let subscribed = subscribe(channel, queues.dead(), collect.prefetch);
         let (handler, ended) = (handler.clone(), ended.clone());

@@ -58,20 +58,20 @@ impl Open {
     async fn new(config: &RabbitMq) -> lapin::Result<Self> {
         let connection = connect(config, "tollgate status").await?;
         let channel = connection.create_channel().await?;
-        let write = count(&connection, config, Stage::Write).await?;
-        let reconcile = count(&connection, config, Stage::Reconcile).await?;
+        let write = count(&connection, config, &Stage::Write).await?;
+        let reconcile = count(&connection, config, &Stage::Reconcile).await?;
         Ok(Self { _connection: connection, channel, write, reconcile })
     }
 
     async fn ask(&self, queues: &Queues) -> lapin::Result<Waiting> {
         Ok(Waiting {
-            write: self.stage(queues, Stage::Write, self.write).await?,
-            reconcile: self.stage(queues, Stage::Reconcile, self.reconcile).await?,
+            write: self.stage(queues, &Stage::Write, self.write).await?,
+            reconcile: self.stage(queues, &Stage::Reconcile, self.reconcile).await?,
             dead: self.ready(&queues.dead()).await?,
         })
     }
 
-    async fn stage(&self, queues: &Queues, stage: Stage, shards: u16) -> lapin::Result<u64> {
+    async fn stage(&self, queues: &Queues, stage: &Stage, shards: u16) -> lapin::Result<u64> {
         let mut waiting = 0;
         for shard in 0..shards {
             waiting += self.ready(&queues.name(stage, shard)).await?;

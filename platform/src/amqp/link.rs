@@ -123,7 +123,7 @@ async fn keep(
     let mut backoff = Backoff::for_services();
     let mut nodes = Nodes::of(&config);
     while !stop.is_cancelled() {
-        let Some(opened) = stop.run_until_cancelled(nodes.open(&config, &name, stage)).await else { return };
+        let Some(opened) = stop.run_until_cancelled(nodes.open(&config, &name, &stage)).await else { return };
         match opened {
             Ok((connection, channel)) => {
                 tracing::info!(name, "connected to rabbitmq");

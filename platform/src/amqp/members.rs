@@ -16,29 +16,35 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// As long as all is not well, or not known.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Watches the queues of these stages until `stop`, where `rabbitmq.group_size` is above 1 or a management API is configured. The
-/// program is not ready until each queue is known to have as many members as configured, most of them online.
+/// Watches the queues of `stages`, which may be others each time, until `stop`, where `rabbitmq.group_size` is above 1 or a
+/// management API is configured. The program is not ready until each queue is known to have as many members as configured, most of them online.
 ///
 /// A question without an answer changes nothing: that nobody answers it does not keep frames from being confirmed.
-pub fn watch_members(config: &RabbitMq, stages: &[Stage], readiness: &Readiness, stop: &CancellationToken) {
+pub fn watch_members(
+    config: &RabbitMq,
+    stages: impl Fn() -> Vec<Stage> + Send + 'static,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) {
     if !config.asks_for_members() {
         return;
     }
     readiness.set(DEPENDENCY, false);
-    let names = Queues::of(config);
-    let of_stage =
-        |stage: &Stage| (0..config.shards).map(|shard| (stage.as_str(), names.name(*stage, shard))).collect();
-    let queues = stages.iter().flat_map::<Vec<_>, _>(of_stage).chain([("dead", names.dead())]);
-    let (stages, queues): (Vec<_>, Vec<_>) = queues.unzip();
     let (config, readiness, stop) = (config.clone(), readiness.clone(), stop.clone());
     tokio::spawn(async move {
-        let gauges = stages.iter().zip(&queues).map(|(stage, queue)| Gauges::of(stage, queue, config.group_size));
-        let gauges: Vec<Gauges> = gauges.collect();
+        let names = Queues::of(&config);
         let (mut said, mut times) = (String::new(), 0_u64);
         loop {
+            let of_stage = |stage: Stage| {
+                let names = names.names(&config, &stage);
+                names.into_iter().map(|name| (stage.as_str(), name)).collect()
+            };
+            let queues = stages().into_iter().flat_map::<Vec<_>, _>(of_stage).chain([("dead", names.dead())]);
+            let (stages, queues): (Vec<_>, Vec<_>) = queues.unzip();
+            let gauges = stages.iter().zip(&queues).map(|(stage, queue)| Gauges::of(stage, queue, config.group_size));
             let answer = members(&config, &queues).await;
             let known = answer.as_ref().map_or(&[][..], Vec::as_slice);
-            gauges.iter().enumerate().for_each(|(at, gauges)| gauges.set(known.get(at)));
+            gauges.enumerate().for_each(|(at, gauges)| gauges.set(known.get(at)));
             let problem = match &answer {
                 Ok(all) => {
                     let lacking = lacking(&queues, all, config.group_size.into());

@@ -39,7 +39,7 @@ impl Nodes {
     }
 
     /// Connects to the first that can be used, and declares the queues of a stage.
-    pub async fn open(&mut self, config: &RabbitMq, name: &str, stage: Stage) -> lapin::Result<(Connection, Channel)> {
+    pub async fn open(&mut self, config: &RabbitMq, name: &str, stage: &Stage) -> lapin::Result<(Connection, Channel)> {
         let within = self.connect_within();
         let open = |url: String| async move {
             timed(OPEN_WITHIN, async {

@@ -1,5 +1,7 @@
 //! The queues: quorum queues only, bounded, with every option written out and why.
 
+use std::sync::Arc;
+
 use lapin::Channel;
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
@@ -8,24 +10,34 @@ use lapin::{Connection, ErrorKind};
 use crate::config::RabbitMq;
 
 /// A stage of the pipeline that is fed by queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
     /// From the gateway to the writer.
     Write,
     /// From the writer to the reconciler.
     Reconcile,
-    /// From the gateway to itself: what providers are to be asked about. Declared only where a source needs it.
-    Fetch,
+    /// From the gateway to itself: what the provider of this source is to be asked about. A queue of its own, not a shard of one
+    /// for all, so that a provider that is away, and claims without end at one source, delay no other source.
+    Fetch(Arc<str>),
 }
 
 impl Stage {
     /// The middle of a queue's name.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Write => "write",
             Self::Reconcile => "reconcile",
-            Self::Fetch => "fetch",
+            Self::Fetch(_) => "fetch",
+        }
+    }
+
+    /// How many queues of it are declared.
+    #[must_use]
+    pub fn shards(&self, config: &RabbitMq) -> u16 {
+        match self {
+            Self::Write | Self::Reconcile => config.shards,
+            Self::Fetch(_) => 1,
         }
     }
 }
@@ -45,8 +57,17 @@ impl Queues {
 
     /// The queue of a stage and shard.
     #[must_use]
-    pub fn name(&self, stage: Stage, shard: u16) -> String {
-        format!("{}.{}.{shard}", self.prefix, stage.as_str())
+    pub fn name(&self, stage: &Stage, shard: u16) -> String {
+        match stage {
+            Stage::Write | Stage::Reconcile => format!("{}.{}.{shard}", self.prefix, stage.as_str()),
+            Stage::Fetch(source) => format!("{}.{}.{source}", self.prefix, stage.as_str()),
+        }
+    }
+
+    /// All queues of a stage that are declared.
+    #[must_use]
+    pub fn names(&self, config: &RabbitMq, stage: &Stage) -> Vec<String> {
+        (0..stage.shards(config)).map(|shard| self.name(stage, shard)).collect()
     }
 
     /// Where frames go that crashed their consumer too often.
@@ -61,17 +82,16 @@ impl Queues {
 ///
 /// # Errors
 /// What RabbitMQ says; a queue that exists with other arguments is `PRECONDITION_FAILED`.
-pub async fn declare(connection: &Connection, config: &RabbitMq, stage: Stage) -> lapin::Result<Channel> {
+pub async fn declare(connection: &Connection, config: &RabbitMq, stage: &Stage) -> lapin::Result<Channel> {
     let channel = confirming(connection).await?;
     let queues = Queues::of(config);
     declare_queue(&channel, config, &queues.dead(), arguments(config, config.reconcile_queue_bytes_max, None)).await?;
     let bytes_max = match stage {
-        Stage::Write | Stage::Fetch => config.write_queue_bytes_max,
+        Stage::Write | Stage::Fetch(_) => config.write_queue_bytes_max,
         Stage::Reconcile => config.reconcile_queue_bytes_max,
     };
-    for shard in 0..config.shards {
-        let arguments = arguments(config, bytes_max, Some(&queues));
-        declare_queue(&channel, config, &queues.name(stage, shard), arguments).await?;
+    for name in queues.names(config, stage) {
+        declare_queue(&channel, config, &name, arguments(config, bytes_max, Some(&queues))).await?;
     }
     Ok(channel)
 }
@@ -88,9 +108,12 @@ pub(super) async fn confirming(connection: &Connection) -> lapin::Result<Channel
 ///
 /// # Errors
 /// What RabbitMQ says, except that a queue does not exist.
-pub(super) async fn count(connection: &Connection, config: &RabbitMq, stage: Stage) -> lapin::Result<u16> {
+pub(super) async fn count(connection: &Connection, config: &RabbitMq, stage: &Stage) -> lapin::Result<u16> {
     let queues = Queues::of(config);
-    let mut shards = config.shards;
+    let mut shards = stage.shards(config);
+    if let Stage::Fetch(_) = stage {
+        return Ok(shards);
+    }
     loop {
         // A failed passive declaration closes its channel, so each try has its own.
         let channel = connection.create_channel().await?;

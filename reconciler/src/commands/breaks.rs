@@ -8,6 +8,8 @@ use domain::Currency;
 use domain::frame::Record;
 use domain::money::decimal_text;
 use platform::config::Config;
+use platform::postgres::in_time;
+use platform::program::printable;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
@@ -92,11 +94,14 @@ impl Breaks {
     pub(super) async fn run(self, config: &Config) -> Outcome {
         let pool = platform::postgres::pool(&config.postgres, Duration::from_secs(5))?;
         platform::postgres::reach(&pool).await?;
-        match self {
-            Self::List(list) => list.run(&pool).await,
-            Self::Show(subject) => subject.show(&pool).await,
-            Self::Resolve { subject, note } => subject.resolve(&pool, &note).await,
-        }
+        in_time(async {
+            match self {
+                Self::List(list) => list.run(&pool).await,
+                Self::Show(subject) => subject.show(&pool).await,
+                Self::Resolve { subject, note } => subject.resolve(&pool, &note).await,
+            }
+        })
+        .await
     }
 }
 
@@ -186,7 +191,7 @@ impl Subject {
         let Some(row) = rows.first() else { return Err(self.unknown()) };
         let fields = fields(row)?;
         for (column, field) in COLUMNS.iter().zip(&fields) {
-            println!("{column:12} {}", field.as_deref().unwrap_or("-"));
+            println!("{column:12} {}", printable(field.as_deref().unwrap_or("-")));
         }
         let payments = sqlx::query(
             "SELECT payment_id::text, provider, provider_ref, status, currency, captured, refunded, disputed \
@@ -210,9 +215,9 @@ impl Subject {
                     "waits        {} {} of {}{}, event {}, since {}",
                     event.provider,
                     event.kind.as_str().replace('_', " "),
-                    event.provider_payment_id,
+                    printable(&event.provider_payment_id),
                     amount.unwrap_or_default(),
-                    event.provider_event_id,
+                    printable(&event.provider_event_id),
                     row.try_get::<&str, _>(1)?
                 );
             }
@@ -225,7 +230,7 @@ impl Subject {
                 "payment      {} {} {}: {}, captured {}, refunded {}, disputed {} {}",
                 row.try_get::<&str, _>(0)?,
                 row.try_get::<&str, _>(1)?,
-                row.try_get::<&str, _>(2)?,
+                printable(row.try_get(2)?),
                 row.try_get::<&str, _>(3)?,
                 amount(5)?,
                 amount(6)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use platform::program::Progress;
+use platform::program::{Progress, printable};
 use serde_json::{Value, json};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -178,7 +178,7 @@ impl Report {
         }
         if !self.json {
             let would = if self.dry_run { "would be " } else { "" };
-            println!("{id}  {would}{outcome}: {}", super::print::printable(detail));
+            println!("{id}  {would}{outcome}: {}", printable(detail));
         } else if self.rows.len() < TOLD_MAX {
             self.rows.push(json!({"id": id, "outcome": outcome, "detail": detail}));
         }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use platform::program::{Progress, print_table};
+use platform::program::{Progress, print_table, printable};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -57,8 +57,7 @@ impl List {
             println!("{}", serde_json::to_string_pretty(&json!({ "rows": rows, "more": more }))?);
             return Ok(ExitCode::SUCCESS);
         }
-        let lines: Vec<Vec<String>> =
-            found.iter().map(|row| (shape.cells)(row).iter().map(|cell| print::printable(cell)).collect()).collect();
+        let lines: Vec<Vec<String>> = found.iter().map(|row| (shape.cells)(row).into()).collect();
         match lines.is_empty() {
             true => println!("none"),
             false => print_table(shape.names, &lines),
@@ -104,8 +103,8 @@ impl Show {
         for (name, value) in &fields {
             match value {
                 Value::Null => println!("{name:16} -"),
-                Value::String(text) => println!("{name:16} {}", print::printable(text)),
-                Value::Object(_) => println!("{name:16} {}", print::printable(&serde_json::to_string_pretty(value)?)),
+                Value::String(text) => println!("{name:16} {}", printable(text)),
+                Value::Object(_) => println!("{name:16} {}", printable(&serde_json::to_string_pretty(value)?)),
                 other => println!("{name:16} {other}"),
             }
         }

@@ -11,12 +11,6 @@ pub fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| time.to_string())
 }
 
-/// Text without what a terminal would obey.
-pub fn printable(text: &str) -> String {
-    let is_plain = |character: char| !character.is_control() || matches!(character, '\n' | '\t');
-    text.chars().map(|c| if is_plain(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
-}
-
 /// Bytes as the text that they are, or in hexadecimal.
 pub fn text(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
@@ -123,10 +117,5 @@ mod tests {
         frame.extend_from_slice(&raw);
         let expected = json!({"frame": {"staged_at": "1970-01-01T00:00:00Z", "records": [expected]}});
         assert_eq!(record(&frame), expected);
-    }
-
-    #[test]
-    fn a_terminal_is_not_told_what_to_do() {
-        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\n");
     }
 }

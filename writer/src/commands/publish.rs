@@ -34,23 +34,23 @@ impl Publisher {
     }
 
     /// The queue of an event in a stage.
-    pub fn queue_of(&self, stage: Stage, event: &PaymentEvent<'_>) -> String {
+    pub fn queue_of(&self, stage: &Stage, event: &PaymentEvent<'_>) -> String {
         self.queues.name(stage, event.shard(self.config.shards))
     }
 
     /// `name` if it is one of the stage's queues, whose program certainly reads it; else `instead`.
-    pub fn queue_or(&self, stage: Stage, name: &str, instead: impl FnOnce() -> String) -> String {
-        let is_ours = (0..self.config.shards).any(|shard| self.queues.name(stage, shard) == name);
+    pub fn queue_or(&self, stage: &Stage, name: &str, instead: impl FnOnce() -> String) -> String {
+        let is_ours = self.queues.names(&self.config, stage).iter().any(|ours| ours == name);
         if is_ours { name.to_owned() } else { instead() }
     }
 
     /// The stage's first queue.
-    pub fn first(&self, stage: Stage) -> String {
+    pub fn first(&self, stage: &Stage) -> String {
         self.queues.name(stage, 0)
     }
 
     /// Publishes a raw record, or a whole frame, and returns when RabbitMQ has it durably.
-    pub async fn publish(&self, stage: Stage, queue: &str, record: &[u8]) -> Result<(), Error> {
+    pub async fn publish(&self, stage: &Stage, queue: &str, record: &[u8]) -> Result<(), Error> {
         let link = self.link(stage).await?;
         let frame = framed(record, now_ms());
         tried("publish to RabbitMQ", async || {
@@ -60,16 +60,16 @@ impl Publisher {
         .await
     }
 
-    async fn link(&self, stage: Stage) -> Result<&Link, Error> {
+    async fn link(&self, stage: &Stage) -> Result<&Link, Error> {
         let cell = match stage {
             Stage::Write => &self.write,
             Stage::Reconcile => &self.reconcile,
-            Stage::Fetch => return Err(Error::from("what was set aside is never a claim")),
+            Stage::Fetch(_) => return Err(Error::from("what was set aside is never a claim")),
         };
         cell.get_or_try_init(async || {
             let readiness = Readiness::of(&["rabbitmq"]);
             let name = "tollgate writer: command".to_owned();
-            let link = Link::open(self.config.clone(), name, stage, readiness, self.stop.clone());
+            let link = Link::open(self.config.clone(), name, stage.clone(), readiness, self.stop.clone());
             match tokio::time::timeout(CONNECT_WITHIN, link.ready()).await {
                 Ok(()) => Ok(link),
                 Err(_) => {

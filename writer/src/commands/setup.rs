@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use platform::amqp::{Stage, connect, declare, explain};
 use platform::cassandra;
-use platform::config::{Config, SourceConfig};
+use platform::config::Config;
 
 use super::Outcome;
 
@@ -26,9 +26,10 @@ impl Setup {
         config.cassandra.create = true;
         let failed = |error| format!("cannot make the queues: {}", explain(&error));
         let connection = connect(&config.rabbitmq, "tollgate setup").await.map_err(failed)?;
-        let asks = config.sources.values().any(SourceConfig::asks);
-        for stage in [Stage::Write, Stage::Reconcile].into_iter().chain(asks.then_some(Stage::Fetch)) {
-            let channel = declare(&connection, &config.rabbitmq, stage).await.map_err(failed)?;
+        let asking = config.sources.iter().filter(|(_, source)| source.asks());
+        let fetch = asking.map(|(name, _)| Stage::Fetch(name.as_str().into()));
+        for stage in [Stage::Write, Stage::Reconcile].into_iter().chain(fetch) {
+            let channel = declare(&connection, &config.rabbitmq, &stage).await.map_err(failed)?;
             // One that is dropped still closes when its connection is to be closed, which is then refused.
             channel.close(200, "bye".into()).await.map_err(failed)?;
         }

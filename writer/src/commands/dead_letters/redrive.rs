@@ -32,10 +32,10 @@ impl Redrive<'_> {
             let again = format!("post id={} to the gateway's /webhooks/{} instead", claim.id, claim.source);
             return Ok(Done::Left(format!("it is a claim, which only a gateway can settle: {again}")));
         }
-        let queue = self.publisher.queue_or(stage, row.get("queue"), || self.queue_now(stage, record));
+        let queue = self.publisher.queue_or(&stage, row.get("queue"), || self.queue_now(&stage, record));
         let text = format!("into {queue}, attempt {}", row.attempts().saturating_add(1));
         if !self.dry_run {
-            self.publisher.publish(stage, &queue, record).await?;
+            self.publisher.publish(&stage, &queue, record).await?;
             self.table.mark(row, Mark::Redriven).await?;
         }
         Ok(Done::Yes(text))
@@ -43,7 +43,7 @@ impl Redrive<'_> {
 
     /// Where a record goes that came from no queue of the stage: from the queue of dead frames, from a command, or from
     /// one that there is no longer.
-    fn queue_now(&self, stage: Stage, record: &[u8]) -> String {
+    fn queue_now(&self, stage: &Stage, record: &[u8]) -> String {
         match Record::decode(record) {
             Ok(Record::Event(event)) => self.publisher.queue_of(stage, &event),
             _ => self.publisher.first(stage),

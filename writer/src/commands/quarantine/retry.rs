@@ -46,7 +46,7 @@ impl Retry<'_> {
         };
         if !self.dry_run {
             for (queue, record) in &meaning.events {
-                self.publisher.publish(Stage::Write, queue, record).await?;
+                self.publisher.publish(&Stage::Write, queue, record).await?;
             }
         }
         if !meaning.left.is_empty() {
@@ -80,7 +80,7 @@ impl Retry<'_> {
             match item {
                 Item::Event(event) => {
                     texts.push(summary(&event));
-                    let queue = self.publisher.queue_of(Stage::Write, &event);
+                    let queue = self.publisher.queue_of(&Stage::Write, &event);
                     meaning.events.push((queue, Record::event(&event)));
                 }
                 Item::NoChange => texts.push("no payment change".to_owned()),
