@@ -9,7 +9,8 @@ use domain::event::shard_of;
 use domain::frame::Record;
 use domain::quarantine::{Headers, Quarantined};
 use platform::amqp::Stage;
-use platform::config::ConfiguredSource;
+use platform::clock::now_ms;
+use platform::config::{ConfiguredSource, NO_SECRET};
 
 use crate::admission::SourceLimit;
 use crate::confirm::{Asked, Asking};
@@ -112,6 +113,9 @@ impl Sources {
             let was = before.get(source.source.name.as_str()).map(AsRef::as_ref);
             let endpoint = Endpoint::new(source, asking, was);
             let secrets = endpoint.labels();
+            if !endpoint.source.has_secret_at(now_ms().div_euclid(1000)) {
+                tracing::warn!(source = &*endpoint.name, NO_SECRET);
+            }
             match was.map(Endpoint::labels) {
                 None => tracing::info!(source = &*endpoint.name, secrets, "source added"),
                 Some(were) if were != secrets => {

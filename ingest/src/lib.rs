@@ -47,7 +47,7 @@ pub enum IngestError {
     #[error("ingest.fetch_ca_file: {0}")]
     Authorities(TlsError),
     /// The certificate or its key is not usable.
-    #[error("ingest.tls_certificate: {0}")]
+    #[error("ingest.tls_certificate or tls_key: {0}")]
     Tls(#[from] TlsError),
     /// A listener cannot be served.
     #[error(transparent)]

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         ),
         Some(command) => {
             let folder = folder_of(file.as_deref());
-            program::command(&args.config, async move |config, _| command.run(config, &folder).await)
+            program::command(&args.config, async move |config, stop| command.run(config, &folder, &stop).await)
         }
     }
 }

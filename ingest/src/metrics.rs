@@ -122,10 +122,10 @@ fn unix(seconds: i64) -> f64 {
 
 /// Metrics of reading the configuration again.
 pub struct ReloadMetrics {
-    /// The sources were taken over.
-    pub applied: Counter,
-    /// The configuration cannot be used: nothing changed.
-    pub refused: Counter,
+    applied: Counter,
+    /// Nothing changed.
+    refused: Counter,
+    refused_last: Gauge,
 }
 
 impl ReloadMetrics {
@@ -134,8 +134,20 @@ impl ReloadMetrics {
             "tollgate_ingest_reloads_total",
             "Times that the configuration was read again on SIGHUP, by outcome: refused ones changed nothing."
         );
+        describe_gauge!(
+            "tollgate_ingest_reload_refused",
+            "1 from a configuration that was refused on SIGHUP until one is taken, or the gateway starts with one."
+        );
         let outcome = |outcome| counter!("tollgate_ingest_reloads_total", "outcome" => outcome);
-        Self { applied: outcome("applied"), refused: outcome("refused") }
+        let refused_last = gauge!("tollgate_ingest_reload_refused");
+        refused_last.set(0.0);
+        Self { applied: outcome("applied"), refused: outcome("refused"), refused_last }
+    }
+
+    /// Counts how a configuration was taken.
+    pub fn count(&self, is_applied: bool) {
+        if is_applied { &self.applied } else { &self.refused }.increment(1);
+        self.refused_last.set(if is_applied { 0.0 } else { 1.0 });
     }
 }
 

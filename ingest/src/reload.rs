@@ -44,11 +44,11 @@ impl Reloads {
                     if let (Some(tls), Some(certificate)) = (&tls, certificate) {
                         tls.replace(certificate);
                     }
-                    metrics.applied.increment(1);
+                    metrics.count(true);
                 }
                 Err(error) => {
                     tracing::error!(error, "configuration cannot be used: the one before stays in force");
-                    metrics.refused.increment(1);
+                    metrics.count(false);
                 }
             }
         }
@@ -80,7 +80,7 @@ fn read(file: Option<PathBuf>) -> Result<Read, ConfigError> {
         // A file that was emptied, or is just being written, rather than a wish.
         return Err(ConfigError::Relation("there are no sources left: every webhook would get 404".to_owned()));
     }
-    let unusable = |error| ConfigError::Relation(format!("ingest.tls_certificate: {error}"));
+    let unusable = |error| ConfigError::Relation(format!("ingest.tls_certificate or tls_key: {error}"));
     let certificate = config.ingest.certificate().map_err(unusable)?;
     Ok(Read { config, sources, certificate })
 }

@@ -23,7 +23,7 @@ pub use load::{load, parse};
 pub use orders::{KeyType, Orders};
 pub use secret::Secret;
 pub use secrets::SecretConfig;
-pub use sources::{ConfiguredSource, SourceConfig};
+pub use sources::{ConfiguredSource, NO_SECRET, SourceConfig};
 
 /// The commented defaults, as in the documentation.
 pub const DEFAULTS: &str = include_str!("../default.toml");
@@ -416,6 +416,9 @@ impl Config {
             return fail(format!(
                 "{wrong:?}: regions and rabbitmq.queue_prefix must be 1 to 64 of a-z, A-Z, 0-9, -, _ and ."
             ));
+        }
+        if self.regions.is_empty() {
+            return fail("regions must name at least one".into());
         }
         self.check_addresses()?;
         self.check_files_named()?;

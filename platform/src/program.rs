@@ -1,11 +1,12 @@
 //! What every program does around its work: load the configuration, log, listen for signals, end with a status.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigArgs, ConfigError, folder_of};
+use crate::config::{Config, ConfigArgs, ConfigError, ConfiguredSource, NO_SECRET, folder_of};
 use crate::telemetry;
 
 /// Loads the configuration and hands it to `run` with a token that SIGTERM or SIGINT cancels.
@@ -16,9 +17,13 @@ where
     F: AsyncFnOnce(Config, CancellationToken) -> Result<(), E>,
     E: std::fmt::Display,
 {
+    if args.check_config {
+        end_with_output();
+    }
     let checked = load(args).and_then(|config| match args.check_config {
         true => config
             .prepare_sources(&folder_of(args.config.as_deref()))
+            .map(|sources| sources.iter().for_each(warn_of))
             .and(config.check_files())
             .and(config.to_toml())
             .map(|text| (config, Some(text))),
@@ -55,6 +60,7 @@ where
     F: AsyncFnOnce(Config, CancellationToken) -> Result<ExitCode, E>,
     E: std::fmt::Display,
 {
+    end_with_output();
     let outcome = load(args).map_err(|error| error.to_string()).and_then(|config| {
         telemetry::init_logs(&config.log);
         block_on(2, async |stop| run(config, stop).await.map_err(|error| error.to_string()))
@@ -65,6 +71,39 @@ where
     })
 }
 
+/// Ends the program instead of panicking where what it prints cannot be written: quietly, as SIGPIPE would, when nobody reads it any
+/// more (`… | head`), else with the reason.
+pub fn end_with_output() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        match text.strip_prefix("failed printing to std") {
+            Some(of_pipe) if of_pipe.contains("Broken pipe") => std::process::exit(128 + 13),
+            Some(why) => {
+                // Standard error may be what cannot be written.
+                let _untold = writeln!(std::io::stderr(), "error: cannot write to std{why}");
+                std::process::exit(2);
+            }
+            None => usual(panic),
+        }
+    }));
+}
+
+/// Says in the log that SIGHUP changes nothing here, instead of ending at once; until `stop`. Whoever tells all programs of a host to read
+/// their configuration again must not stop those that cannot.
+pub fn outlive_hangups(stop: &CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = stop.clone();
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangup) => drop(tokio::spawn(async move {
+            while let Some(Some(())) = stop.run_until_cancelled(hangup.recv()).await {
+                tracing::info!("SIGHUP: nothing here is read again; only a restart takes another configuration");
+            }
+        })),
+        Err(error) => tracing::warn!(%error, "cannot listen for SIGHUP, which will end this program"),
+    }
+}
+
 /// Runs on a runtime of its own, with a token that SIGTERM or SIGINT cancels.
 fn block_on<T>(workers: usize, run: impl AsyncFnOnce(CancellationToken) -> Result<T, String>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
@@ -73,6 +112,12 @@ fn block_on<T>(workers: usize, run: impl AsyncFnOnce(CancellationToken) -> Resul
         tokio::spawn(cancel_on_signal(stop.clone()));
         run(stop).await
     })
+}
+
+fn warn_of(source: &ConfiguredSource) {
+    if !source.has_secret_at(crate::clock::now_ms().div_euclid(1000)) {
+        eprintln!("warning: sources.{}: {NO_SECRET}", source.source.name);
+    }
 }
 
 fn load(args: &ConfigArgs) -> Result<Config, ConfigError> {

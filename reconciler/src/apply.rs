@@ -159,25 +159,30 @@ impl Books {
         let named: BTreeSet<&str> = named.chain(examine.iter().copied()).collect();
         let named: Vec<&str> = named.into_iter().collect();
 
-        let orders = self.orders.lock(tx, &named, &ids).await?;
+        let rows = self.orders.lock(tx, &named, &ids).await?;
+        let orders = &rows.there;
         let locked: Vec<&str> = orders.keys().map(String::as_str).collect();
         // Behind the locks: a link that its writer committed meanwhile is seen, or its order is not locked here.
         let links = sql::read_links(tx, &ids).await?;
         let ids: Vec<Uuid> = ids.iter().chain(links.values()).copied().collect();
         let payments = sql::read_payments(tx, &ids, &locked).await?;
-        let known = Known { payments, links, orders: &orders, examine, words: self.orders.words() };
+        let known = Known { payments, links, orders, examine, words: self.orders.words() };
         let mut plan = Plan::of(events, known, now_us());
+        plan.breaks.extend(rows.breaks());
         if sql::write_payments(tx, &plan.payments).await? != plan.payments.len() as u64 {
             // Another transaction wrote one of them first: what was folded here lacks its events.
             return Err(ApplyError::Conflict);
         }
         sql::write_links(tx, &plan.links).await?;
-        self.write_orders(tx, &mut plan, &orders, refusals).await?;
+        self.write_orders(tx, &mut plan, orders, refusals).await?;
         let transitions = sql::write_transitions(tx, &plan.orders).await?;
         let examined: Vec<&str> = plan.examined.iter().map(String::as_str).collect();
         breaks::write(tx, &plan.breaks, &breaks::of_orders(), &examined).await?;
         breaks::write(tx, &plan.conflicts, &[], &[]).await?;
         let parked = sql::park(tx, &plan.parked).await?;
+        if let (Some((order, why)), true) = (rows.unreadable.first_key_value(), parked > 0) {
+            tracing::warn!(order, why, "events wait: the shop's row of their order cannot be used");
+        }
         Ok(Applied::of(plan, parked, transitions))
     }
 
@@ -205,11 +210,13 @@ impl Books {
                 }
                 Err(ApplyError::Refused(error)) => {
                     savepoint.rollback().await?;
+                    let said =
+                        error.as_database_error().map_or_else(|| error.to_string(), |said| said.message().into());
                     plan.breaks.push(Break {
                         kind: breaks::STATUS,
                         subject: change.reference.clone(),
                         order_ref: Some(change.reference),
-                        detail: format!("{} {}: {error}", breaks::ROW_REFUSES, change.order.status.as_str()),
+                        detail: format!("{} {}: {said}", breaks::ROW_REFUSES, change.order.status.as_str()),
                         ..Break::default()
                     });
                 }

@@ -5,8 +5,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Every kind of break, for gauges that exist before the first one.
-pub const KINDS: [&str; 10] = [
+pub const KINDS: [&str; 11] = [
     MISSING_ORDER,
+    UNREADABLE_ORDER,
     MISSING_PAYMENT,
     "amount",
     "currency",
@@ -21,6 +22,8 @@ pub const KINDS: [&str; 10] = [
 /// Events or payments whose order is not there; the subject is the order's reference, or the payment's id where no
 /// event names an order.
 pub const MISSING_ORDER: &str = "missing_order";
+/// An order whose row says what no order can be, like a total finer than its currency; events that need it wait.
+pub const UNREADABLE_ORDER: &str = "unreadable_order";
 /// A payment in Postgres of which Cassandra has no event; the subject is the payment's id.
 pub const MISSING_PAYMENT: &str = "missing_payment";
 /// More was given back than was ever taken (the subject is the order), or refunds wait whose payment is not known (the
@@ -54,7 +57,7 @@ pub struct Break {
 
 /// The kinds that the look at an order opens and closes.
 pub fn of_orders() -> Vec<&'static str> {
-    DifferenceKind::ALL.map(DifferenceKind::as_str).into_iter().chain([STATUS]).collect()
+    DifferenceKind::ALL.map(DifferenceKind::as_str).into_iter().chain([STATUS, UNREADABLE_ORDER]).collect()
 }
 
 /// Opens `found`, and closes those of `kinds` about `examined` subjects that were not found.

@@ -107,6 +107,7 @@ impl From<OrdersError> for ReconcilerError {
 /// When the configuration, the mapped tables or the internal listener cannot be used. Services that are away are waited
 /// for.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ReconcilerError> {
+    platform::program::outlive_hangups(&stop);
     let readiness = Readiness::of(&["rabbitmq_consumer", "postgres", "cassandra"]);
     let lookup = status::Slot::default();
     let pages = status::pages(&config, Arc::clone(&lookup));

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use domain::fold::{OrderStatus, Terms};
-use domain::money::{decimal_text, parse_decimal};
+use domain::money::{MoneyError, decimal_text, parse_decimal};
 use domain::{Currency, Money};
 use platform::config::{Config, KeyType, Orders};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
+use crate::breaks::{self, Break};
 use crate::plan::{OrderChange, OrderRow};
 
 /// Why the mapped table cannot be used.
@@ -174,13 +175,9 @@ impl OrdersTable {
     }
 
     /// Reads orders without locking them.
-    pub async fn read(
-        &self,
-        tx: &mut PgConnection,
-        references: &[&str],
-    ) -> Result<BTreeMap<String, OrderRow>, sqlx::Error> {
+    pub async fn read(&self, tx: &mut PgConnection, references: &[&str]) -> Result<OrderRows, sqlx::Error> {
         let rows = sqlx::query(AssertSqlSafe(self.select.clone())).bind(references).fetch_all(tx).await?;
-        Ok(orders_of(&rows))
+        OrderRows::of(&rows)
     }
 
     /// Locks the orders that events name and those of the payments they name, in key order; others wait, and nobody
@@ -190,10 +187,10 @@ impl OrdersTable {
         tx: &mut PgConnection,
         references: &[&str],
         payment_ids: &[Uuid],
-    ) -> Result<BTreeMap<String, OrderRow>, sqlx::Error> {
+    ) -> Result<OrderRows, sqlx::Error> {
         let rows =
             sqlx::query(AssertSqlSafe(self.lock.clone())).bind(references).bind(payment_ids).fetch_all(tx).await?;
-        Ok(orders_of(&rows))
+        OrderRows::of(&rows)
     }
 
     /// Writes orders, which are locked.
@@ -234,33 +231,58 @@ fn cast(key_type: KeyType, reference: &str) -> String {
     }
 }
 
-fn orders_of(rows: &[PgRow]) -> BTreeMap<String, OrderRow> {
-    let mut orders = BTreeMap::new();
-    for row in rows {
-        match order_of(row) {
-            Ok((reference, order)) => {
-                orders.insert(reference, order);
-            }
-            // The shop's row is not Tollgate's to mend: its events wait, which opens a break, and hold up nobody.
-            Err(error) => tracing::error!(%error, "an order cannot be read"),
-        }
-    }
-    orders
+/// Rows of the shop's orders, by their references.
+#[derive(Default)]
+pub struct OrderRows {
+    pub there: BTreeMap<String, OrderRow>,
+    /// Why those cannot be used that say what no order can be: they are the shop's to mend.
+    pub unreadable: BTreeMap<String, String>,
 }
 
-fn order_of(row: &PgRow) -> Result<(String, OrderRow), sqlx::Error> {
-    let reference: String = row.try_get(0)?;
-    let unreadable = |what: &str| sqlx::Error::Decode(format!("order {reference}: {what}").into());
-    let currency = Currency::parse(row.try_get(1)?).map_err(|_| unreadable("unknown currency"))?;
-    let minor = |text: &str| parse_decimal(text, currency.exponent()).map_err(|error| unreadable(&error.to_string()));
-    let amount = |index: usize| row.try_get::<Option<&str>, _>(index)?.map(minor).transpose();
-    let total = Money::new(minor(row.try_get(2)?)?, currency).map_err(|error| unreadable(&error.to_string()))?;
-    let order = OrderRow {
-        terms: Terms { total },
-        status: row.try_get::<Option<String>, _>(3)?.unwrap_or_default(),
-        amounts: [amount(4)?, amount(5)?, amount(6)?],
+impl OrderRows {
+    fn of(rows: &[PgRow]) -> Result<Self, sqlx::Error> {
+        let mut orders = Self::default();
+        for row in rows {
+            let reference: String = row.try_get(0)?;
+            match order_of(row) {
+                Ok(order) => drop(orders.there.insert(reference, order)),
+                Err(why) => drop(orders.unreadable.insert(reference, why)),
+            }
+        }
+        Ok(orders)
+    }
+
+    /// Of those that cannot be used; their events wait.
+    pub fn breaks(&self) -> impl Iterator<Item = Break> {
+        self.unreadable.iter().map(|(reference, why)| Break {
+            kind: breaks::UNREADABLE_ORDER,
+            subject: reference.clone(),
+            order_ref: Some(reference.clone()),
+            detail: why.clone(),
+            ..Break::default()
+        })
+    }
+}
+
+fn order_of(row: &PgRow) -> Result<OrderRow, String> {
+    let text = |index: usize| row.try_get::<Option<&str>, _>(index).map_err(|error| error.to_string());
+    let needed = |index, name| text(index)?.ok_or_else(|| format!("its {name} is NULL"));
+    let code = needed(1, "currency")?;
+    let currency = Currency::parse(code).map_err(|_| format!("{code:?} is no currency that Tollgate knows"))?;
+    let minor = |name, text: &str| {
+        let plain = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
+        let words = |error: MoneyError| format!("its {name} {plain} {code}: {error}");
+        parse_decimal(text, currency.exponent()).map_err(words)
     };
-    Ok((reference, order))
+    let amount = |index: usize, name| text(index)?.map(|text| minor(name, text)).transpose();
+    let total = needed(2, "total")?;
+    let money =
+        Money::new(minor("total", total)?, currency).map_err(|error| format!("its total {total} {code}: {error}"));
+    Ok(OrderRow {
+        terms: Terms { total: money? },
+        status: text(3)?.unwrap_or_default().to_owned(),
+        amounts: [amount(4, "paid")?, amount(5, "refunded")?, amount(6, "disputed")?],
+    })
 }
 
 /// The shop's word that is to be written, and whether the word that is there says something else.

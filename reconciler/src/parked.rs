@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::apply::{ApplyError, Books};
-use crate::breaks::{MISSING_ORDER, ORPHAN_REFUND};
+use crate::breaks::{MISSING_ORDER, ORPHAN_REFUND, UNREADABLE_ORDER};
 use crate::handler::ReconcileHandler;
 use crate::metrics::Metrics;
 use crate::plan::Arrived;
@@ -136,27 +136,37 @@ pub async fn report(books: &Books, metrics: &Metrics, break_after_ms: i64) -> Re
     let mut tx = books.pool.begin().await?;
     sqlx::query(
         "INSERT INTO breaks (kind, subject, order_ref, payment_id, detail) \
-         SELECT CASE WHEN min(order_ref) IS NULL AND bool_and(kind LIKE 'refund%') THEN $3 ELSE $2 END, \
+         SELECT CASE WHEN min(p.order_ref) IS NULL AND bool_and(kind LIKE 'refund%') THEN $3 ELSE $2 END, \
                 coalesce(order_ref, payment_id::text), min(order_ref), (array_agg(payment_id))[1], \
                 'events that wait: ' || count(*) || ', since ' || \
-                to_char(min(parked_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM parked_events \
-         WHERE parked_at < now() - $1 * interval '1 millisecond' GROUP BY coalesce(order_ref, payment_id::text) \
+                to_char(min(parked_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM parked_events p \
+         WHERE parked_at < now() - $1 * interval '1 millisecond' \
+             AND NOT EXISTS (SELECT FROM breaks u WHERE u.kind = $4 AND u.subject = p.order_ref) GROUP BY coalesce(order_ref, payment_id::text) \
          ON CONFLICT (kind, subject) DO NOTHING",
     )
     .bind(break_after_ms)
     .bind(MISSING_ORDER)
     .bind(ORPHAN_REFUND)
+    .bind(UNREADABLE_ORDER)
     .execute(&mut *tx)
     .await?;
-    // One that the sweep opened, for payments whose order was deleted, ends when the order is there again.
+    // One that the sweep opened, for payments whose order was deleted, ends when the order is there again. An order that is there but
+    // cannot be used is not missing, and one that is not there is not unreadable.
     let close = format!(
         "WITH gone AS (DELETE FROM breaks b WHERE (kind = $1 OR kind = $2 AND order_ref IS NULL) \
              AND NOT EXISTS (SELECT FROM parked_events p WHERE coalesce(p.order_ref, p.payment_id::text) = b.subject) \
-             AND ({} OR NOT EXISTS (SELECT FROM payments y WHERE y.order_ref = b.subject)) RETURNING b.*) \
+             AND ({known} OR NOT EXISTS (SELECT FROM payments y WHERE y.order_ref = b.subject)) \
+             OR kind = $1 AND EXISTS (SELECT FROM breaks u WHERE u.kind = $3 AND u.subject = b.subject) \
+             OR kind = $3 AND NOT {known} RETURNING b.*) \
          INSERT INTO closed_breaks SELECT gone.*, now() FROM gone",
-        books.orders.known("b.subject")
+        known = books.orders.known("b.subject")
     );
-    sqlx::query(AssertSqlSafe(close)).bind(MISSING_ORDER).bind(ORPHAN_REFUND).execute(&mut *tx).await?;
+    sqlx::query(AssertSqlSafe(close))
+        .bind(MISSING_ORDER)
+        .bind(ORPHAN_REFUND)
+        .bind(UNREADABLE_ORDER)
+        .execute(&mut *tx)
+        .await?;
     let row = sqlx::query(
         "SELECT count(*), coalesce(extract(epoch FROM now() - min(parked_at)), 0)::float8 FROM parked_events",
     )

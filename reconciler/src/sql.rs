@@ -32,7 +32,7 @@ pub fn payment_of(row: &PgRow) -> Result<PaymentRow, sqlx::Error> {
     let folded = Payment::of(&facts);
     let currency: Option<&str> = row.try_get(8)?;
     let in_line = currency == folded.currency.as_ref().map(Currency::as_str)
-        && row.try_get::<&str, _>(9)? == folded.status.as_str()
+        && row.try_get::<&str, _>(9)? == folded.shop_status()
         && row.try_get::<i64, _>(10)? == folded.captured
         && row.try_get::<i64, _>(11)? == folded.refunded
         && row.try_get::<i64, _>(12)? == folded.disputed;
@@ -156,7 +156,7 @@ impl<'a> Columns<'a> {
             ids: rows.iter().map(|(row, _)| row.payment_id).collect(),
             order_refs: rows.iter().map(|(row, _)| row.order_ref.as_str()).collect(),
             currencies: folded.iter().map(|p| p.currency.map(|c| c.as_str().to_owned())).collect(),
-            statuses: folded.iter().map(|p| p.status.as_str()).collect(),
+            statuses: folded.iter().map(Payment::shop_status).collect(),
             captured: folded.iter().map(|p| p.captured).collect(),
             refunded: folded.iter().map(|p| p.refunded).collect(),
             disputed: folded.iter().map(|p| p.disputed).collect(),

@@ -116,7 +116,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             }
             stack.up(if services.is_empty() { stack.services() } else { &services })?;
             let which = if arguments.cluster { "--cluster " } else { "" };
-            eprintln!("\nFor programs started by hand: eval \"$(cargo stack {which}env)\"");
+            let folder = std::env::var("TOLLGATE_STACK_DIR")
+                .map_or(String::new(), |folder| format!("TOLLGATE_STACK_DIR={folder} "));
+            eprintln!("\nFor programs started by hand: eval \"$({folder}cargo stack {which}env)\"");
         }
         Action::Down { services } if services.is_empty() => stack.down()?,
         Action::Down { services } => stack.stop(&services)?,

@@ -25,10 +25,10 @@ const LISTENERS: [(&str, &str); 3] =
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Options {
     /// Webhooks per second
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     rate: u32,
     /// How long the load lasts
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// Load before it that is not measured: a fresh Cassandra costs two to three times as much
     #[arg(long, default_value_t = 0)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use it::{Running, Setup, event_body, own_setup, run_program, send, services_up, signed};
+use it::{Running, Setup, event_body, own_setup, program_binary, run_program, send, services_up, signed};
 use serde_json::Value;
 
 use crate::support::{World, ready};
@@ -164,4 +164,24 @@ async fn explanations_say_what_the_gateway_answers() -> Result<()> {
     }
     running.stop().await?;
     world.clean().await
+}
+
+#[tokio::test]
+async fn output_that_nobody_reads_ends_a_command_quietly() -> Result<()> {
+    let setup = own_setup("unread", "")?;
+    let file = Temporary::new(&setup, "unread.toml", setup.text.as_bytes())?;
+    let command = |stdout: std::process::Stdio| {
+        let mut command = std::process::Command::new(program_binary("ingest")?);
+        command.args(["--check-config", "--config", file.path()]).envs(&setup.variables).stdout(stdout);
+        Ok::<_, anyhow::Error>(command.output()?)
+    };
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let unread = command(writer.into())?;
+    ensure!(unread.status.code() == Some(141) && unread.stderr.is_empty(), "{unread:?}");
+    let full = command(std::fs::File::options().write(true).open("/dev/full")?.into())?;
+    let words = String::from_utf8(full.stderr)?;
+    ensure!(full.status.code() == Some(2) && words.starts_with("error: cannot write to stdout: "), "{words}");
+    ensure!(!words.contains("panicked"), "{words}");
+    Ok(())
 }

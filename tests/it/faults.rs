@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use it::{Running, Setup, own_setup, program_binary, services_mine, services_up};
+use it::{Running, Setup, eventually, own_setup, program_binary, services_mine, services_up};
 use loadtest::{Options, Report};
 use platform::config::Config;
 use stack::{Service, Stack};
@@ -259,4 +259,23 @@ async fn a_program_whose_standard_error_is_closed_still_stops_in_good_order() ->
     ensure!(status.success(), "{status}");
     std::fs::remove_file(&file)?;
     World::new(setup.config).await?.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_ends_no_program() -> Result<()> {
+    let _services = services_up().await;
+    let mut programs = Programs::start("hangup").await?;
+    for program in ["writer", "reconciler"] {
+        signal(programs.pid(program)?, "HUP").await?;
+        eventually(program, async || {
+            ensure!(programs.log(program)?.contains("only a restart takes another configuration"), "not logged");
+            Ok(())
+        })
+        .await?;
+    }
+    programs.ready().await?;
+    for program in ["ingest", "writer", "reconciler"] {
+        programs.end(program, "TERM").await?;
+    }
+    World::new(programs.setup.config.clone()).await?.clean().await
 }

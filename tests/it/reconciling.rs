@@ -166,3 +166,40 @@ async fn an_order_that_a_payment_leaves_is_right_even_if_the_other_refuses() -> 
     running.stop().await?;
     world.clean().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_cannot_be_used_is_told_apart_from_one_that_is_missing() -> Result<()> {
+    let _services = services_up().await;
+    let (world, running) = reconciler("unreadable").await?;
+    let breaks = async || -> Result<Vec<String>> {
+        let rows = sqlx::query("SELECT kind || ' ' || subject || ' ' || detail FROM breaks ORDER BY 1")
+            .fetch_all(&world.postgres)
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    };
+    insert_order(&world, "A-1", "5.123", "EUR").await?;
+    insert_order(&world, "A-2", "5", "XYZ").await?;
+    world.publish("reconcile.0", &[&record("m1", "payment.captured", "p1", Some("A-1"), 512, "c1")]).await?;
+    world.publish("reconcile.0", &[&record("m2", "payment.captured", "p2", Some("A-2"), 500, "c2")]).await?;
+    world.publish("reconcile.0", &[&record("m3", "payment.captured", "p3", Some("A-3"), 500, "c3")]).await?;
+    eventually("each told as what it is", async || {
+        let found = breaks().await?;
+        let [missing, finer, unknown] = &found[..] else { anyhow::bail!("{found:?}") };
+        ensure!(missing.starts_with("missing_order A-3 "), "{found:?}");
+        ensure!(finer.starts_with("unreadable_order A-1 its total 5.123"), "{found:?}");
+        ensure!(unknown.starts_with("unreadable_order A-2 \"XYZ\""), "{found:?}");
+        Ok(())
+    })
+    .await?;
+    sqlx::query("UPDATE orders SET total = 5.12, currency = 'EUR'").execute(&world.postgres).await?;
+    until_order(&world, "A-1", "paid", "5.12", "0").await?;
+    insert_order(&world, "A-3", "5", "EUR").await?;
+    eventually("all closed", async || {
+        let found = breaks().await?;
+        ensure!(found.iter().all(|found| found.starts_with("amount ")), "{found:?}");
+        Ok(())
+    })
+    .await?;
+    running.stop().await?;
+    world.clean().await
+}

@@ -116,13 +116,16 @@ impl Story {
         for order in orders {
             let words: Vec<&str> = order.split_whitespace().collect();
             let [reference, total, currency, status @ ..] = words.as_slice() else { bail!("order {order:?}") };
-            sqlx::query("INSERT INTO orders (reference, total, currency, status) VALUES ($1, $2::numeric, $3, $4)")
-                .bind(self.name(reference))
-                .bind(*total)
-                .bind(*currency)
-                .bind(status.first().unwrap_or(&"pending"))
-                .execute(pool)
-                .await?;
+            sqlx::query(
+                "INSERT INTO orders (reference, total, currency, status) VALUES ($1, $2::numeric, $3, $4) \
+                 ON CONFLICT (reference) DO UPDATE SET total = excluded.total, currency = excluded.currency",
+            )
+            .bind(self.name(reference))
+            .bind(*total)
+            .bind(*currency)
+            .bind(status.first().unwrap_or(&"pending"))
+            .execute(pool)
+            .await?;
         }
         Ok(())
     }

@@ -39,6 +39,7 @@ use crate::store::Store;
 /// # Errors
 /// When the internal listener or the traces' address cannot be used. Services that are away are waited for.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
+    platform::program::outlive_hangups(&stop);
     let readiness = Readiness::of(&["rabbitmq", "rabbitmq_consumer", "cassandra"]);
     telemetry::serve_internal(config.writer.internal_listen, readiness.clone(), stop.clone()).await?;
     // Behind the recorder of metrics: it has some.

@@ -66,7 +66,12 @@ pub async fn post(uri: &Uri, ca_file: &Path, headers: &HeaderMap, media: &str, b
 async fn encrypted(tls: Arc<ClientConfig>, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
     let name = host.trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(name).map_err(|_| format!("{host} is no name that a certificate can have"))?;
-    let refused = |error| {
+    let refused = |error: std::io::Error| {
+        if error.to_string().contains("CaUsedAsEndEntity") {
+            return "the gateway's certificate is an authority's (CA:TRUE), which no client accepts as a server's: make one with \
+                    basicConstraints=CA:FALSE, and give the authority that signed it with --ca"
+                .to_owned();
+        }
         format!(
             "no TLS with the gateway: {error}. Give the name that its certificate has with --url, and the authority that \
              signed it with --ca"

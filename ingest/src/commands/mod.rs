@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use platform::config::{Config, ConfiguredSource};
+use tokio_util::sync::CancellationToken;
 
 /// A command's end: its exit status, or why it could not run.
 pub type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
@@ -38,10 +39,10 @@ impl Command {
     ///
     /// # Errors
     /// When it could not run to its end.
-    pub async fn run(self, config: Config, folder: &Path) -> Outcome {
+    pub async fn run(self, config: Config, folder: &Path, stop: &CancellationToken) -> Outcome {
         match self {
             Self::Verify(Verify::Explain(explain)) => explain.run(&config, folder),
-            Self::Send(send) => send.run(&config, folder).await,
+            Self::Send(send) => send.run(&config, folder, stop).await,
         }
     }
 }

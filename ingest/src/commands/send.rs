@@ -13,6 +13,7 @@ use hyper::{HeaderMap, Uri};
 use platform::clock::now_ms;
 use platform::config::{Config, ConfiguredSource};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::capture::{Capture, CaptureArgs};
 use super::client::{self, Answer};
@@ -79,7 +80,7 @@ struct Ready {
 }
 
 impl Send {
-    pub(super) async fn run(self, config: &Config, folder: &Path) -> Outcome {
+    pub(super) async fn run(self, config: &Config, folder: &Path, stop: &CancellationToken) -> Outcome {
         let configured = source(config, &self.source, folder)?;
         let uri = self.uri(config)?;
         let mut capture = self.capture.read()?;
@@ -88,6 +89,9 @@ impl Send {
         let mut sent = Vec::new();
         let mut order = None;
         for number in 0..self.count {
+            if stop.is_cancelled() {
+                return Err(format!("stopped after {number} of {} were sent", self.count).into());
+            }
             let ready = self.ready(&configured, &mut capture, number)?;
             let answer = client::post(&uri, ca, &ready.headers, media, &ready.body).await?;
             let delivery = Delivery { headers: &ready.headers, body: &ready.body };
@@ -140,6 +144,15 @@ impl Send {
             )
         })?;
         let now_ms = now_ms();
+        if let (Some(_), Some(body)) = (&provider.fetch, &capture.body) {
+            return Ok(Ready { headers: HeaderMap::new(), body: body.clone(), order: None });
+        }
+        if provider.fetch.is_some() {
+            return Err(format!(
+                "{name}'s webhooks only name a payment, which must be one that its API knows: give it with --body FILE, like \
+                 id=tr_5B8cwPMGnU6qLbRvo7qEZo"
+            ));
+        }
         let secret = signing_secret(secrets, now_ms.div_euclid(1000)).ok_or(
             "no secret of the source that is valid now can sign: public keys (whpk_) only verify. Send a captured webhook, \
              with --request FILE",
@@ -201,7 +214,10 @@ impl Send {
                  captured webhook, `ingest verify explain {source}` says why."
             ),
             404 => format!("next: that gateway has no source {source}: was it started with this configuration?"),
-            429 | 503 => format!("next: http://{internal}/readyz says what the gateway waits for; send it again."),
+            429 => "next: wait for as long as it says; ingest.client_rate_per_second, unverified_rate_per_second or the source's \
+                    rate_per_second is used up."
+                .to_owned(),
+            503 => format!("next: http://{internal}/readyz says what the gateway waits for; send it again."),
             _ => "next: docs/OPERATIONS.md, \"A webhook is refused\".".to_owned(),
         }
     }

@@ -28,8 +28,8 @@ pub enum Answer {
     Unauthorized,
     /// Too many questions; how long it wants to be left alone, if it says so.
     Limited(Duration),
-    /// An error of the provider, or none of its answers.
-    Failed,
+    /// An error of the provider, or none of its answers; which.
+    Failed(String),
     /// No answer in time.
     TimedOut,
 }
@@ -57,17 +57,21 @@ impl Api {
 
     /// Asks with a token.
     pub async fn get(&self, url: &str, token: &str) -> Answer {
-        let Ok(request) = request(url, token) else { return Answer::Failed };
+        let request = match request(url, token) {
+            Ok(request) => request,
+            Err(error) => return Answer::Failed(error.to_string()),
+        };
         let asked = async {
-            let response = self.client.request(request).await.ok()?;
+            let response = self.client.request(request).await.map_err(|error| root(&error))?;
             let (head, body) = response.into_parts();
             // Read in any case, so that the connection can be used again.
-            let body = Limited::new(body, self.answer_bytes_max).collect().await.ok()?.to_bytes();
+            let body = Limited::new(body, self.answer_bytes_max).collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
             let wait = head.headers.get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?, Timestamp::now()));
-            Some(answer(head.status, body, wait.unwrap_or_default()))
+            Ok(answer(head.status, body, wait.unwrap_or_default()))
         };
         match tokio::time::timeout(self.timeout, asked).await {
-            Ok(answer) => answer.unwrap_or(Answer::Failed),
+            Ok(answer) => answer.unwrap_or_else(Answer::Failed),
             Err(_) => Answer::TimedOut,
         }
     }
@@ -83,6 +87,11 @@ fn request(url: &str, token: &str) -> hyper::http::Result<Request<Empty<Bytes>>>
         .body(Empty::new())
 }
 
+/// What is behind an error of the client, like a refused connection.
+fn root(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root)
+}
+
 fn answer(status: StatusCode, body: Bytes, wait: Duration) -> Answer {
     match status {
         StatusCode::OK => Answer::Found(body),
@@ -91,7 +100,7 @@ fn answer(status: StatusCode, body: Bytes, wait: Duration) -> Answer {
         StatusCode::REQUEST_TIMEOUT => Answer::TimedOut,
         StatusCode::NOT_FOUND | StatusCode::GONE => Answer::Unknown,
         // Whatever else somebody between here and there answers: the claim waits until the provider does.
-        _ => Answer::Failed,
+        other => Answer::Failed(format!("status {}", other.as_u16())),
     }
 }
 

@@ -156,10 +156,12 @@ impl Confirmer {
             }
             other => {
                 let (outcome, id) = (Ended::of(&other).as_str(), &*claim.id);
+                let why = if let Answer::Failed(why) = &other { why } else { "" };
                 tracing::warn!(
                     source = &*self.source,
                     id,
                     outcome,
+                    why,
                     tries = claim.tries,
                     "not confirmed; asked again later"
                 );
@@ -182,7 +184,9 @@ impl Confirmer {
             let started = Instant::now();
             let answer = match self.api.get(&url, token).await {
                 // A page of somebody between, or another payment: the provider has said nothing.
-                Answer::Found(body) if !(fetch.is_about)(&body, &claim.id) => Answer::Failed,
+                Answer::Found(body) if !(fetch.is_about)(&body, &claim.id) => {
+                    Answer::Failed("200 with something else than the payment".to_owned())
+                }
                 answer => answer,
             };
             asked.seconds.record(started.elapsed());

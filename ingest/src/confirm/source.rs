@@ -36,7 +36,7 @@ impl Ended {
             Answer::Unknown => Self::Unknown,
             Answer::Unauthorized => Self::Unauthorized,
             Answer::Limited(_) => Self::Limited,
-            Answer::Failed => Self::Failed,
+            Answer::Failed(_) => Self::Failed,
             Answer::TimedOut => Self::TimedOut,
         }
     }
@@ -135,7 +135,7 @@ impl Asked {
         match answer {
             Answer::Found(_) | Answer::Unknown => breaker.succeeded(),
             Answer::Limited(wait) => breaker.failed(Instant::now(), Some(*wait)),
-            Answer::Unauthorized | Answer::Failed | Answer::TimedOut => breaker.failed(Instant::now(), None),
+            Answer::Unauthorized | Answer::Failed(_) | Answer::TimedOut => breaker.failed(Instant::now(), None),
         }
         self.open.set(if breaker.is_open() { 1.0 } else { 0.0 });
     }

@@ -32,7 +32,7 @@ impl Config {
     /// The first that cannot be used, with its key.
     pub fn check_files(&self) -> Result<(), ConfigError> {
         let named = |key: &str, error: String| ConfigError::Relation(format!("{key}: {error}"));
-        self.ingest.certificate().map_err(|error| named("ingest.tls_certificate", error.to_string()))?;
+        self.ingest.certificate().map_err(|error| named("ingest.tls_certificate or tls_key", error.to_string()))?;
         for (key, file) in [
             ("ingest.fetch_ca_file", &self.ingest.fetch_ca_file),
             ("rabbitmq.ca_file", &self.rabbitmq.ca_file),

@@ -78,6 +78,17 @@ pub struct ConfiguredSource {
     pub burst: u32,
 }
 
+/// What is wrong with a source that accepts nothing.
+pub const NO_SECRET: &str = "none of its secrets is valid now (not_before, not_after): its webhooks are refused";
+
+impl ConfiguredSource {
+    /// Whether one of its secrets is valid at this time (Unix seconds).
+    #[must_use]
+    pub fn has_secret_at(&self, now_unix: i64) -> bool {
+        self.secrets.iter().any(|secret| secret.is_valid_at(now_unix))
+    }
+}
+
 impl SourceConfig {
     /// Whether its provider is asked what happened.
     #[must_use]

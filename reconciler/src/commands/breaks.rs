@@ -10,6 +10,7 @@ use domain::money::decimal_text;
 use platform::config::Config;
 use platform::postgres::in_time;
 use platform::program::printable;
+use serde_json::{Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
@@ -27,8 +28,14 @@ Examples:
 pub enum Breaks {
     /// List open breaks
     List(List),
-    /// Show one break with its order's payments
-    Show(Subject),
+    /// Show one break with its order's payments, and the events that wait for it
+    Show {
+        #[command(flatten)]
+        subject: Subject,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Say that a break was looked at; it counts no more until its amounts change
     Resolve {
         #[command(flatten)]
@@ -97,7 +104,7 @@ impl Breaks {
         in_time(async {
             match self {
                 Self::List(list) => list.run(&pool).await,
-                Self::Show(subject) => subject.show(&pool).await,
+                Self::Show { subject, json } => subject.show(&pool, json).await,
                 Self::Resolve { subject, note } => subject.resolve(&pool, &note).await,
             }
         })
@@ -151,7 +158,7 @@ impl List {
     }
 }
 
-fn object(fields: &[Option<String>; 13]) -> serde_json::Map<String, serde_json::Value> {
+fn object(fields: &[Option<String>; 13]) -> serde_json::Map<String, Value> {
     COLUMNS.iter().zip(fields).map(|(column, field)| ((*column).to_owned(), field.clone().into())).collect()
 }
 
@@ -180,8 +187,40 @@ fn print_table(rows: &[[Option<String>; 13]]) {
     platform::program::print_table(&SHOWN.map(|column| COLUMNS[column]), &lines);
 }
 
+/// An event that waits, of a row with its record and since when.
+fn waiting_event(row: &PgRow) -> Option<Value> {
+    let Ok(Record::Event(event)) = Record::decode(row.try_get(0).ok()?) else { return None };
+    Some(json!({
+        "provider": event.provider,
+        "kind": event.kind.as_str(),
+        "payment": event.provider_payment_id,
+        "amount": event.amount.map(|money| money.to_decimal()),
+        "currency": event.amount.map(|money| money.currency.as_str().to_owned()),
+        "event": event.provider_event_id,
+        "since": row.try_get::<&str, _>(1).ok(),
+    }))
+}
+
+/// A payment's row, amounts in whole units.
+fn payment(row: &PgRow) -> Result<Value, sqlx::Error> {
+    let text = |index: usize| row.try_get::<Option<&str>, _>(index);
+    let currency = text(4)?;
+    let digits = currency.and_then(|code| Currency::parse(code).ok()).map_or(2, |currency| currency.exponent());
+    let amount = |index: usize| row.try_get::<i64, _>(index).map(|minor| decimal_text(minor, digits));
+    Ok(json!({
+        "payment_id": text(0)?,
+        "provider": text(1)?,
+        "provider_ref": text(2)?,
+        "status": text(3)?,
+        "currency": currency,
+        "captured": amount(5)?,
+        "refunded": amount(6)?,
+        "disputed": amount(7)?,
+    }))
+}
+
 impl Subject {
-    async fn show(self, pool: &PgPool) -> Outcome {
+    async fn show(self, pool: &PgPool, json: bool) -> Outcome {
         let both = format!(
             "{} WHERE kind = $1 AND subject = $2 UNION ALL {} WHERE kind = $1 AND subject = $2",
             select("breaks"),
@@ -190,12 +229,9 @@ impl Subject {
         let rows = sqlx::query(AssertSqlSafe(both)).bind(&self.kind).bind(&self.subject).fetch_all(pool).await?;
         let Some(row) = rows.first() else { return Err(self.unknown()) };
         let fields = fields(row)?;
-        for (column, field) in COLUMNS.iter().zip(&fields) {
-            println!("{column:12} {}", printable(field.as_deref().unwrap_or("-")));
-        }
         let payments = sqlx::query(
             "SELECT payment_id::text, provider, provider_ref, status, currency, captured, refunded, disputed \
-             FROM payments WHERE order_ref = $1 OR payment_id = $2::uuid ORDER BY 1",
+             FROM payments WHERE order_ref = $1 OR payment_id = $2::uuid ORDER BY 1 LIMIT 1000",
         )
         .bind(fields[2].as_deref())
         .bind(fields[3].as_deref())
@@ -208,34 +244,42 @@ impl Subject {
         .bind(&self.subject)
         .fetch_all(pool)
         .await?;
-        for row in &parked {
-            if let Ok(Record::Event(event)) = Record::decode(row.try_get(0)?) {
-                let amount = event.amount.map(|money| format!(" {} {}", money.to_decimal(), money.currency.as_str()));
-                println!(
-                    "waits        {} {} of {}{}, event {}, since {}",
-                    event.provider,
-                    event.kind.as_str().replace('_', " "),
-                    printable(&event.provider_payment_id),
-                    amount.unwrap_or_default(),
-                    printable(&event.provider_event_id),
-                    row.try_get::<&str, _>(1)?
-                );
-            }
+        let waiting: Vec<Value> = parked.iter().filter_map(waiting_event).collect();
+        let payments = payments.iter().map(payment).collect::<Result<Vec<Value>, sqlx::Error>>()?;
+        if json {
+            let all = json!({ "break": object(&fields), "waiting": waiting, "payments": payments });
+            println!("{all:#}");
+            return Ok(ExitCode::SUCCESS);
         }
-        for row in &payments {
-            let currency: Option<&str> = row.try_get(4)?;
-            let digits = currency.and_then(|code| Currency::parse(code).ok()).map_or(2, |currency| currency.exponent());
-            let amount = |index: usize| row.try_get::<i64, _>(index).map(|minor| decimal_text(minor, digits));
+        for (column, field) in COLUMNS.iter().zip(&fields) {
+            println!("{column:12} {}", printable(field.as_deref().unwrap_or("-")));
+        }
+        let text = |value: &Value, name: &str| printable(value[name].as_str().unwrap_or("-"));
+        for event in &waiting {
+            let of = |name| text(event, name);
+            println!(
+                "waits        {} {} of {} {} {}, event {}, since {}",
+                of("provider"),
+                of("kind").replace('_', " "),
+                of("payment"),
+                of("amount"),
+                of("currency"),
+                of("event"),
+                of("since")
+            );
+        }
+        for payment in &payments {
+            let of = |name| text(payment, name);
             println!(
                 "payment      {} {} {}: {}, captured {}, refunded {}, disputed {} {}",
-                row.try_get::<&str, _>(0)?,
-                row.try_get::<&str, _>(1)?,
-                printable(row.try_get(2)?),
-                row.try_get::<&str, _>(3)?,
-                amount(5)?,
-                amount(6)?,
-                amount(7)?,
-                currency.unwrap_or_default()
+                of("payment_id"),
+                of("provider"),
+                of("provider_ref"),
+                of("status"),
+                of("captured"),
+                of("refunded"),
+                of("disputed"),
+                of("currency")
             );
         }
         Ok(ExitCode::SUCCESS)

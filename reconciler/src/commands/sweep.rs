@@ -1,5 +1,6 @@
 //! `reconciler sweep`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::civil::Date;
 use platform::config::Config;
-use platform::program::Progress;
+use platform::program::{Progress, printable};
 use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, check_region, day_of, parse_day};
@@ -21,6 +22,8 @@ Examples:
   reconciler sweep --region eu --day 2026-11-23 --dry-run
   reconciler sweep --region eu --day 2026-11-23 --rows-per-second 50000
 
+--dry-run compares with what is there now: what would follow from the events it would apply is not counted, and an order whose
+payments are in several lanes is counted in each.
 Run it in several places at once to share the work, and again after an interruption to go on.
 Exit status: 0 nothing is left to do, 1 differences were found that it may not mend (or any, with --dry-run),
 2 it could not run.")]
@@ -119,7 +122,9 @@ impl Sweep {
             println!("{}", serde_json::to_string_pretty(tally)?);
             return Ok(());
         }
-        tally.lines.iter().for_each(|line| println!("{line}"));
+        // An order whose payments are in several lanes is met in each.
+        let lines: BTreeSet<&String> = tally.lines.iter().collect();
+        lines.iter().for_each(|line| println!("{}", printable(line)));
         let (found, healed) = match self.dry_run {
             true => ("would be opened", "would be mended"),
             false => ("opened", "mended"),

@@ -280,6 +280,7 @@ impl Lookup {
         let version_in_view = |id: Uuid| view.as_ref().map(|view| view.iter().find(|(known, _)| *known == id));
         Ok(Found {
             orders: orders
+                .there
                 .into_iter()
                 .map(|(reference, row)| {
                     let currency = row.terms.total.currency;
@@ -408,7 +409,7 @@ impl Payment {
             provider: row.provider.clone(),
             provider_ref: row.provider_ref.clone(),
             region: row.region.clone(),
-            status: folded.status.as_str(),
+            status: folded.shop_status(),
             currency: folded.currency.map(|currency| currency.as_str().to_owned()),
             captured: decimal_text(folded.captured, exponent),
             refunded: decimal_text(folded.refunded, exponent),

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use domain::fold::Payment;
+use domain::money::decimal_text;
 use domain::partition::day_of;
 use platform::clock::{now_ms, now_us};
 use platform::postgres::in_time;
@@ -127,16 +128,18 @@ impl Sweeper {
         let references: Vec<&str> = references.into_iter().collect();
         let books = &self.handler.stores.books;
         let kinds = breaks::of_orders();
-        let (orders, rows, open) = in_time::<_, SweepError>(async {
+        let (found, rows, open) = in_time::<_, SweepError>(async {
             let mut connection = books.pool.acquire().await?;
-            let orders = books.orders.read(&mut connection, &references).await?;
+            let found = books.orders.read(&mut connection, &references).await?;
             let rows = read_payments(&mut connection, &[], &references).await?;
-            Ok((orders, rows, open_breaks(&mut connection, &kinds, &references).await?))
+            Ok((found, rows, open_breaks(&mut connection, &kinds, &references).await?))
         })
         .await?;
         let (links, words) = (HashMap::new(), books.orders.words());
-        let known = Known { payments: rows, links, orders: &orders, examine: &references, words };
-        let plan = Plan::of(&[], known, now_us());
+        let orders = &found.there;
+        let known = Known { payments: rows, links, orders, examine: &references, words };
+        let mut plan = Plan::of(&[], known, now_us());
+        plan.breaks.extend(found.breaks());
 
         let due: HashSet<(&str, &str)> = plan.breaks.iter().map(|found| (found.kind, found.subject.as_str())).collect();
         let there: HashSet<(&str, &str)> =
@@ -154,26 +157,32 @@ impl Sweeper {
             tally.orders += 1;
             tally.line(|| {
                 let Some(row) = orders.get(&change.reference) else { return String::new() };
+                let currency = row.terms.total.currency;
+                let whole = |minor: i64| decimal_text(minor, currency.exponent());
+                let [paid, refunded, disputed] = row.amounts.map(|minor| minor.map_or("-".to_owned(), whole));
+                let due = [change.order.paid, change.order.refunded, change.order.disputed].map(whole);
                 format!(
-                    "order {} is {} with {:?} paid, refunded, disputed; its payments say {} with {:?}",
+                    "order {}, in {}, is {}: {paid} paid, {refunded} refunded, {disputed} disputed; its payments say {}: {}, {}, {}",
                     change.reference,
+                    currency.as_str(),
                     row.status,
-                    row.amounts.map(Option::unwrap_or_default),
                     change.order.status.as_str(),
-                    [change.order.paid, change.order.refunded, change.order.disputed]
+                    due[0],
+                    due[1],
+                    due[2]
                 )
             });
         }
-        for found in plan.breaks.iter().filter(|found| !there.contains(&(found.kind, found.subject.as_str()))) {
+        for opened in plan.breaks.iter().filter(|opened| !there.contains(&(opened.kind, opened.subject.as_str()))) {
             tally.breaks += 1;
-            tally.line(|| format!("break {} of order {}: {}", found.kind, found.subject, found.detail));
+            tally.line(|| format!("break {} of order {}: {}", opened.kind, opened.subject, opened.detail));
         }
         if !lane.dry_run && !wrong.is_empty() {
             self.examine(&wrong).await?;
         }
         let gone: Vec<Break> = payments
             .iter()
-            .filter(|row| !orders.contains_key(&row.order_ref))
+            .filter(|row| !orders.contains_key(&row.order_ref) && !found.unreadable.contains_key(&row.order_ref))
             .map(|row| Break {
                 kind: MISSING_ORDER,
                 subject: row.order_ref.clone(),

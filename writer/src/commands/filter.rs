@@ -2,6 +2,7 @@
 
 use clap::Args;
 use domain::providers::parse_time_ms;
+use platform::config::Config;
 use uuid::Uuid;
 
 use super::aside::Row;
@@ -58,6 +59,16 @@ pub struct Selection {
 }
 
 impl Filter {
+    /// Says which of the names the configuration does not have: a wrong one finds nothing, which looks like all is well.
+    pub fn check(&self, config: &Config) {
+        if let Some(source) = self.source.as_ref().filter(|source| !config.sources.contains_key(*source)) {
+            eprintln!("warning: the configuration has no source {source:?}");
+        }
+        if let Some(region) = self.region.as_ref().filter(|region| !config.regions.contains(region)) {
+            eprintln!("warning: the configuration has no region {region:?}; it has {}", config.regions.join(", "));
+        }
+    }
+
     /// Whether a row is one of those.
     pub fn lets_through(&self, row: &Row) -> bool {
         let is = |wanted: &Option<String>, value: &Option<String>| wanted.is_none() || wanted == value;

@@ -57,7 +57,7 @@ impl List {
             println!("{}", serde_json::to_string_pretty(&json!({ "rows": rows, "more": more }))?);
             return Ok(ExitCode::SUCCESS);
         }
-        let lines: Vec<Vec<String>> = found.iter().map(|row| (shape.cells)(row).into()).collect();
+        let lines: Vec<Vec<String>> = found.iter().map(|row| (shape.cells)(row)).collect();
         match lines.is_empty() {
             true => println!("none"),
             false => print_table(shape.names, &lines),

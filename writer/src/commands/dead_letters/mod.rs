@@ -100,6 +100,11 @@ const SHAPE: Shape = Shape {
 
 impl DeadLetters {
     pub(super) async fn run(self, config: &Config, stop: &CancellationToken) -> Outcome {
+        match &self {
+            Self::List { list, .. } => list.filter.check(config),
+            Self::Redrive { selection, .. } | Self::Drop { selection, .. } => selection.filter.check(config),
+            Self::Show(_) => {}
+        }
         let table = Table::open(Kind::DeadLetters, config).await?;
         match self {
             Self::List { list, stage } => list.run(&table, stage.map(OfStage::key), &SHAPE, stop).await,

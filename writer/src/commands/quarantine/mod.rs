@@ -69,6 +69,11 @@ const SHAPE: Shape = Shape {
 
 impl Quarantine {
     pub(super) async fn run(self, config: &Config, stop: &CancellationToken) -> Outcome {
+        match &self {
+            Self::List(list) => list.filter.check(config),
+            Self::Retry { selection, .. } | Self::Drop { selection, .. } => selection.filter.check(config),
+            Self::Show(_) => {}
+        }
         let table = Table::open(Kind::Quarantine, config).await?;
         match self {
             Self::List(list) => {
