@@ -14,7 +14,8 @@ use domain::quarantine;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, Version};
 use metrics::Gauge;
 use platform::amqp::PublishError;
@@ -56,6 +57,8 @@ pub struct Gateway {
 /// Why a request is not accepted.
 enum Rejection {
     UsedUp(UsedUp),
+    /// Whoever reads the same bytes may see other requests in them: nothing more is read.
+    Ambiguous,
     Other(Outcome),
 }
 
@@ -75,6 +78,11 @@ impl Rejection {
     fn answer(self, endpoint: &Endpoint) -> Response<Full<Bytes>> {
         let (outcome, answer) = match self {
             Self::UsedUp(budget) => (Outcome::RateLimited, used_up(budget)),
+            Self::Ambiguous => {
+                let mut answer = problem(Outcome::Malformed, 1);
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                (Outcome::Malformed, answer)
+            }
             Self::Other(Outcome::WrongMethod) => {
                 let allowed = if endpoint.source.provider.challenge.is_some() { "GET, POST" } else { "POST" };
                 (Outcome::WrongMethod, wrong_method(allowed))
@@ -329,13 +337,20 @@ struct Counts {
 }
 
 /// What two servers in a row could read as two different requests is nobody's (RFC 9112, 3.2 and 6.1).
-fn check_framing(request: &Request<Incoming>) -> Result<(), Outcome> {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    let is_named = request.version() != Version::HTTP_11 || hosts == 1;
+fn check_framing(request: &Request<Incoming>) -> Result<(), Rejection> {
+    let named = request.uri().authority();
+    let is_host = |value: &HeaderValue| {
+        let host = Authority::try_from(value.as_bytes());
+        host.is_ok_and(|host| !host.as_str().contains('@') && named.is_none_or(|named| *named == host))
+    };
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    let is_needed = request.version() == Version::HTTP_11;
+    let is_named = host.map_or(!is_needed, is_host) && hosts.next().is_none();
     let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
     let mut encodings = request.headers().get_all(TRANSFER_ENCODING).iter();
     let is_plain = encodings.next().is_none_or(chunked) && encodings.next().is_none();
-    if is_plain && is_named { Ok(()) } else { Err(Outcome::Malformed) }
+    if is_plain && is_named { Ok(()) } else { Err(Rejection::Ambiguous) }
 }
 
 /// Only as it is: a compressed body would have to be unpacked before its signature is known.

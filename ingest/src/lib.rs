@@ -93,6 +93,7 @@ pub async fn run(config: Config, file: Option<&Path>, stop: CancellationToken) -
         client_connections_max: config.ingest.client_connections_max,
         trusted_proxies: config.ingest.trusted_proxies.clone(),
         header_timeout: Duration::from_millis(config.ingest.header_timeout_ms),
+        streams_max: 256,
         drain_timeout: Duration::from_millis(config.ingest.drain_timeout_ms),
     };
     let gateway = Arc::new(Gateway::new(&config, sources, at_work, publisher, asking, tracer.clone()));

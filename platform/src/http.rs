@@ -59,6 +59,8 @@ pub struct Limits {
     /// A request's header must be complete within this time. A connection on which nothing is asked for twice as long, whatever its
     /// client reads, is asked to end, and given up as long after that.
     pub header_timeout: Duration,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams_max: u32,
     /// Requests under way may take this long once `stop` is cancelled.
     pub drain_timeout: Duration,
 }
@@ -68,17 +70,16 @@ impl Limits {
     pub const INTERNAL: Self = Self {
         listener: "internal",
         connections_max: 64,
-        client_connections_max: 64,
+        client_connections_max: 32,
         trusted_proxies: TrustedProxies::NONE,
-        header_timeout: Duration::from_secs(30),
+        header_timeout: Duration::from_secs(20),
+        streams_max: 8,
         drain_timeout: Duration::from_secs(1),
     };
 }
 
 /// Header bytes and buffer of a connection; a webhook's header has some hundred bytes.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// Requests at once on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 256;
 
 /// What an HTTP/2 connection begins with (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -86,6 +87,7 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Waits until the first bytes tell HTTP/1 from HTTP/2.
 async fn names_version(stream: &TcpStream) -> std::io::Result<()> {
     let mut first = [0; HTTP2_PREFACE.len()];
+    let mut pause = Duration::from_millis(10);
     loop {
         let length = stream.peek(&mut first).await?;
         match first.get(..length) {
@@ -94,7 +96,8 @@ async fn names_version(stream: &TcpStream) -> std::io::Result<()> {
             Some(_) => return Ok(()),
         }
         // What was read stays to be read, so that nothing wakes this for the rest.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(320));
     }
 }
 
@@ -168,9 +171,13 @@ where
     };
     connection.as_mut().graceful_shutdown();
     let given_up = async {
-        match stopping {
-            true => ends.cut.cancelled().await,
-            false => tokio::time::sleep(header_timeout).await,
+        let late = async {
+            tokio::time::sleep(header_timeout).await;
+            // A request that came before its client knew.
+            activity.quiet().await;
+        };
+        if stopping || ends.stop.run_until_cancelled(late).await.is_none() {
+            ends.cut.cancelled().await;
         }
     };
     tokio::select! {
@@ -223,7 +230,7 @@ pub async fn serve<S, B>(
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(limits.header_timeout))
         .keep_alive_timeout(limits.header_timeout);

@@ -137,6 +137,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Reconcil
         beside.spawn(sweeper.keep(config.regions.clone()));
     }
     let collect = Collect {
+        gather: Duration::ZERO,
         prefetch: config.reconciler.prefetch_frames,
         flush: Duration::from_millis(config.reconciler.flush_ms),
         records_max: config.reconciler.flush_rows_max,

@@ -223,7 +223,11 @@ fn cast(key_type: KeyType, reference: &str) -> String {
     match key_type {
         KeyType::Text => reference.to_owned(),
         KeyType::BigInt => {
-            format!("(CASE WHEN {reference} ~ '^(0|[1-9][0-9]{{0,17}})$' THEN {reference}::bigint END)")
+            // In two steps: the second is no number before the first is looked at.
+            format!(
+                "(CASE WHEN {reference} ~ '^(0|-?[1-9][0-9]{{0,18}})$' THEN CASE WHEN {reference}::numeric \
+                 BETWEEN -9223372036854775808 AND 9223372036854775807 THEN {reference}::bigint END END)"
+            )
         }
         KeyType::Uuid => format!(
             "(CASE WHEN {reference} ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$' THEN {reference}::uuid END)"

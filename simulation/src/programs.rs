@@ -173,6 +173,7 @@ impl Program {
                 let handler = Early { handler, world: Arc::clone(world) };
                 let writer = &world.config.writer;
                 let collect = Collect {
+                    gather: Duration::ZERO,
                     prefetch: writer.prefetch_frames,
                     flush: Duration::from_millis(writer.flush_ms),
                     records_max: writer.flush_rows_max,
@@ -191,6 +192,7 @@ impl Program {
                 };
                 let config = &world.config.reconciler;
                 let collect = Collect {
+                    gather: Duration::ZERO,
                     prefetch: config.prefetch_frames,
                     flush: Duration::from_millis(config.flush_ms),
                     records_max: config.flush_rows_max,

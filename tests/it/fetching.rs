@@ -10,6 +10,9 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
+use domain::claim::Claim;
+use domain::frame::Record;
 use it::{Running, eventually, own_config, send, services_up};
 use platform::config::Config;
 use serde_json::{Value, json};
@@ -40,6 +43,7 @@ struct Books {
     /// How long an answer takes.
     slow: Duration,
     asked: u64,
+    ids: Vec<String>,
     now: u64,
     most_at_once: u64,
 }
@@ -99,6 +103,7 @@ async fn payment(
 ) -> Response {
     let (slow, trouble) = mollie.books(|books| {
         books.asked += 1;
+        books.ids.push(id.clone());
         (books.slow, books.trouble)
     });
     // Of an answer that comes too late nobody can say when its question ends.
@@ -400,4 +405,48 @@ async fn a_source_that_asks_comes_and_goes_with_a_reload() -> Result<()> {
     gateway.stop().await?;
     world.channel.queue_delete(world.queue("fetch.comes").as_str().into(), Default::default()).await?;
     Ok(())
+}
+
+fn claim(source: &str, id: &str, received_at_ms: i64) -> Bytes {
+    let (source, id) = (source.into(), id.into());
+    Record::claim(&Claim { source, id, received_at_ms, tries: 0, due_at_ms: received_at_ms })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_queue_of_small_frames_passes_at_the_speed_of_the_api() -> Result<()> {
+    const CLAIMS: usize = 8000;
+    let _services = services_up().await;
+    let shop = shop("longqueue", &[KEY]).await?;
+    let now_ms = platform::clock::now_ms();
+    let frames: Vec<Bytes> = (0..CLAIMS).map(|n| claim(&shop.source, &format!("tr_madeup{n}"), now_ms)).collect();
+    let queue = format!("fetch.{}", shop.source);
+    for frames in frames.chunks(500) {
+        let published = frames.iter().map(async |frame| shop.world.publish(&queue, &[frame]).await);
+        futures_util::future::try_join_all(published).await?;
+    }
+    // Each is asked about twice: at the one frame a second of a consumer that rests behind each, that takes hours.
+    shop.asked_in_vain("unknown", 2.0 * CLAIMS as f64).await?;
+    eventually("nothing waits", async || {
+        let depth = shop.world.depth(&queue).await?;
+        ensure!(depth == 0, "{depth} frames");
+        Ok(())
+    })
+    .await?;
+    shop.clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_are_asked_about_in_the_order_in_which_they_came() -> Result<()> {
+    let _services = services_up().await;
+    let shop = shop("ordered", &[KEY]).await?;
+    let now_ms = platform::clock::now_ms();
+    let first = claim(&shop.source, "tr_zzz", now_ms - 1000);
+    let others: Vec<Bytes> = (0..200).map(|n| claim(&shop.source, &format!("tr_aaa{n}"), now_ms)).collect();
+    let records: Vec<&[u8]> = others.iter().chain([&first]).map(|record| &record[..]).collect();
+    shop.world.publish(&format!("fetch.{}", shop.source), &records).await?;
+    shop.asked_in_vain("unknown", 200.0).await?;
+    let ids = shop.mollie.books(|books| books.ids.clone());
+    // Four at once.
+    ensure!(ids[..4].iter().any(|id| id == "tr_zzz"), "{:?}", &ids[..8]);
+    shop.clean().await
 }

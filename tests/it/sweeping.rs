@@ -292,6 +292,8 @@ async fn the_orders_of_a_django_shop_are_driven_by_configuration_alone() -> Resu
     let running = shop.reconciler().await?;
     shop.execute("INSERT INTO shop_order (total_amount) SELECT 10 FROM generate_series(1, 4)").await?;
     shop.execute("INSERT INTO shop_order (total_amount) VALUES (9000)").await?;
+    // The largest key that there can be; one more is none.
+    shop.execute("INSERT INTO shop_order (id, total_amount) VALUES (9223372036854775807, 10)").await?;
     publish(
         &shop,
         &[
@@ -300,10 +302,13 @@ async fn the_orders_of_a_django_shop_are_driven_by_configuration_alone() -> Resu
             record("m3", "payment.captured", "p3", Some("003"), 1000, "c"),
             record("m5", "payment.captured", "p5", Some("5"), 900_000, "c"),
             record("m4", "payment.captured", "p4", Some("4"), 1000, "c"),
+            record("m7", "payment.captured", "p7", Some("9223372036854775807"), 1000, "c"),
+            record("m8", "payment.captured", "p8", Some("9223372036854775808"), 1000, "c"),
         ],
     )
     .await?;
-    let state = async || shop.lines("SELECT id, state, amount_paid, note FROM shop_order ORDER BY 1").await;
+    let state =
+        async || shop.lines("SELECT id, state, amount_paid, note FROM shop_order WHERE id < 100 ORDER BY 1").await;
     let expect = async |rows: [&str; 5]| {
         eventually("the orders", async || {
             let found = state().await?;
@@ -324,7 +329,9 @@ async fn the_orders_of_a_django_shop_are_driven_by_configuration_alone() -> Resu
     .await?;
     assert_eq!(shop.lines("SELECT order_ref, captured FROM payments WHERE order_ref = '5'").await?, ["(5,900000)"]);
     // `003` is not the reference of order 3.
-    assert_eq!(shop.lines("SELECT order_ref FROM parked_events").await?, ["(003)"]);
+    assert_eq!(shop.lines("SELECT order_ref FROM parked_events ORDER BY 1").await?, ["(003)", "(9223372036854775808)"]);
+    let largest = shop.lines("SELECT state FROM shop_order WHERE id = 9223372036854775807").await?;
+    assert_eq!(largest, ["(paid)"]);
 
     // Shipped is never turned back; a refund of a shipped order is for a person.
     shop.execute("UPDATE shop_order SET state = 'shipped' WHERE id IN (1, 4)").await?;

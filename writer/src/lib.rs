@@ -64,6 +64,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         give_up: give_up.clone(),
     };
     let collect = Collect {
+        gather: Duration::ZERO,
         prefetch: config.writer.prefetch_frames,
         flush: Duration::from_millis(config.writer.flush_ms),
         records_max: config.writer.flush_rows_max,

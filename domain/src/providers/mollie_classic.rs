@@ -62,15 +62,21 @@ fn path(id: &str) -> String {
 
 /// Only "Get payment" itself, of this payment.
 fn is_about(body: &[u8], id: &str) -> bool {
-    parse::<Payment<'_>>(body).is_ok_and(|payment| payment.resource == "payment" && payment.id == id)
+    parse::<Named<'_>>(body).is_ok_and(|named| named.resource == "payment" && named.id == id)
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    resource: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
 struct Payment<'a> {
     #[serde(borrow)]
     resource: Cow<'a, str>,
-    #[serde(borrow)]
-    id: Cow<'a, str>,
     #[serde(borrow, default, rename = "_embedded")]
     embedded: Option<Embedded<'a>>,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -30,6 +30,8 @@ pub enum Answer {
     Limited(Duration),
     /// An error of the provider, or none of its answers; which.
     Failed(String),
+    /// The provider answers what cannot be taken; why.
+    Unusable(String),
     /// No answer in time.
     TimedOut,
 }
@@ -66,7 +68,13 @@ impl Api {
             let (head, body) = response.into_parts();
             // Read in any case, so that the connection can be used again.
             let body = Limited::new(body, self.answer_bytes_max).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            let body = match body {
+                Ok(body) => body.to_bytes(),
+                Err(error) if error.is::<LengthLimitError>() => {
+                    return Ok(Answer::Unusable("its answer is larger than ingest.body_bytes_max".to_owned()));
+                }
+                Err(error) => return Err(error.to_string()),
+            };
             let wait = head.headers.get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?, Timestamp::now()));
             Ok(answer(head.status, body, wait.unwrap_or_default()))
         };

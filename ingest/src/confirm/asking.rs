@@ -19,6 +19,9 @@ use super::{CLAIMS_MAX, Confirmer, FRAMES_MAX};
 use crate::endpoint::Sources;
 use crate::publisher::Publisher;
 
+/// How long more claims are waited for behind the first: most of what waits in the queue is to be in one batch.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// What they have in common.
 pub struct Asking {
     pub sources: Arc<ArcSwap<Sources>>,
@@ -75,6 +78,7 @@ impl Asking {
                     api: Arc::clone(&self.api),
                     events: Arc::clone(&self.events),
                     shards: self.rabbitmq.shards,
+                    stop: stop.clone(),
                     give_up: give_up_after(&stop),
                 };
                 self.tasks.spawn(serve(self.rabbitmq.clone(), confirmer, stop));
@@ -92,7 +96,7 @@ impl Asking {
 
 /// Consumes one source's claims until `stop`.
 async fn serve(rabbitmq: RabbitMq, confirmer: Confirmer, stop: CancellationToken) {
-    let collect = Collect { prefetch: FRAMES_MAX, flush: Duration::from_millis(20), records_max: CLAIMS_MAX };
+    let collect = Collect { prefetch: FRAMES_MAX, flush: Duration::ZERO, gather: GATHER, records_max: CLAIMS_MAX };
     let stage = Stage::Fetch(Arc::clone(&confirmer.source));
     let subscription = Subscription { name: "tollgate ingest: fetch", stage, dead: false, collect };
     // Of its own: a gateway that cannot ask right now takes webhooks all the same.

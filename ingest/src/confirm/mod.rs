@@ -41,7 +41,7 @@ const PAUSE_MAX_MS: i64 = 600_000;
 /// How long a token may be refused before what the others say of a payment is enough.
 const REFUSED_MAX_MS: i64 = 86_400_000;
 /// How long to wait when no claim is due.
-const IDLE_MAX: Duration = Duration::from_secs(1);
+const IDLE_MAX: Duration = Duration::from_millis(250);
 /// And when none of a full batch is, behind which others may be.
 const NEXT_BATCH: Duration = Duration::from_millis(50);
 
@@ -54,6 +54,9 @@ struct Confirmer {
     /// To the write queues.
     events: Arc<Publisher>,
     shards: u16,
+    /// No question is begun any more.
+    stop: CancellationToken,
+    /// Nor waited for.
     give_up: CancellationToken,
 }
 
@@ -104,12 +107,20 @@ impl Confirmer {
         while !claims.is_empty() {
             let endpoint = self.endpoint()?;
             let asked = endpoint.asked.as_deref().ok_or(Stopped)?;
-            // A provider that may be asked one question only is asked what it was not asked before.
-            claims.sort_by_key(|claim| claim.tries);
+            // In the order in which they came, whatever their ids. A provider that may be asked one question only is asked what it was not
+            // asked before: what it has failed at may be why.
+            let of_tries = if asked.is_left_alone() { u8::MAX } else { 0 };
+            claims.sort_by_key(|claim| (claim.tries & of_tries, claim.received_at_ms));
             let (total, begun) = (claims.len(), Instant::now());
-            let asking: FuturesUnordered<_> =
-                claims.into_iter().map(|claim| self.confirm(&endpoint, asked, claim, begun)).collect();
-            let deferred: Vec<Claim<'_>> = asking.try_filter_map(async |deferred| Ok(deferred)).try_collect().await?;
+            let (mut rest, mut asking, mut deferred) = (claims.into_iter(), FuturesUnordered::new(), Vec::new());
+            loop {
+                let begin = asked.in_flight_max - asking.len();
+                rest.by_ref().take(begin).for_each(|claim| asking.push(self.confirm(&endpoint, asked, claim, begun)));
+                match asking.try_next().await? {
+                    Some(again) => deferred.extend(again),
+                    None => break,
+                }
+            }
             let again = deferred.iter().map(|claim| (0, Record::claim(claim))).collect();
             if asked.lane.claims.publish_all(again).await.is_ok() {
                 if deferred.len() == total {
@@ -138,7 +149,9 @@ impl Confirmer {
         if claim.due_at_ms > now_ms() {
             return Ok(Some(claim));
         }
-        let Ok(_place) = asked.places.acquire().await else { return Err(Stopped) };
+        if self.stop.is_cancelled() {
+            return Err(Stopped);
+        }
         let admitted = match begun.elapsed() < BEGIN_WITHIN {
             true => asked.admit(),
             false => Err(Duration::ZERO),
@@ -156,7 +169,7 @@ impl Confirmer {
             }
             other => {
                 let (outcome, id) = (Ended::of(&other).as_str(), &*claim.id);
-                let why = if let Answer::Failed(why) = &other { why } else { "" };
+                let why = if let Answer::Failed(why) | Answer::Unusable(why) = &other { why } else { "" };
                 tracing::warn!(
                     source = &*self.source,
                     id,

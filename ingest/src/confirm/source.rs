@@ -8,7 +8,6 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use platform::counters::Counters;
-use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::api::Answer;
@@ -36,7 +35,7 @@ impl Ended {
             Answer::Unknown => Self::Unknown,
             Answer::Unauthorized => Self::Unauthorized,
             Answer::Limited(_) => Self::Limited,
-            Answer::Failed(_) => Self::Failed,
+            Answer::Failed(_) | Answer::Unusable(_) => Self::Failed,
             Answer::TimedOut => Self::TimedOut,
         }
     }
@@ -78,8 +77,8 @@ impl Lane {
 /// Its bounds and metrics.
 pub struct Asked {
     pub lane: Lane,
-    /// Questions at once.
-    pub places: Semaphore,
+    /// Questions at once: of one batch, and there is one at a time.
+    pub in_flight_max: usize,
     /// Questions by how they ended.
     pub fetches: Counters<Ended>,
     /// From a question to its answer.
@@ -111,7 +110,7 @@ impl Asked {
         let label = || source.to_owned();
         Self {
             lane,
-            places: Semaphore::new(in_flight_max),
+            in_flight_max,
             fetches: Counters::of(
                 &Ended::ALL,
                 |ended| counter!("tollgate_ingest_fetches_total", "source" => label(), "outcome" => ended.as_str()),
@@ -129,11 +128,16 @@ impl Asked {
         self.breaker().admit(Instant::now())
     }
 
+    /// Whether the API is left alone, but for one question now and then.
+    pub fn is_left_alone(&self) -> bool {
+        self.breaker().is_open()
+    }
+
     /// Learns from an answer; every admitted question must come here.
     pub fn learn(&self, answer: &Answer) {
         let mut breaker = self.breaker();
         match answer {
-            Answer::Found(_) | Answer::Unknown => breaker.succeeded(),
+            Answer::Found(_) | Answer::Unknown | Answer::Unusable(_) => breaker.succeeded(),
             Answer::Limited(wait) => breaker.failed(Instant::now(), Some(*wait)),
             Answer::Unauthorized | Answer::Failed(_) | Answer::TimedOut => breaker.failed(Instant::now(), None),
         }

@@ -20,16 +20,22 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use crate::config::RabbitMq;
 use crate::tls::client_config;
 
-/// Connects to one node. The password is read now, so that a new one is in force with the next connection.
+/// Connects to one node. lapin keeps 64 AMQP frames of `frame_bytes` (else of RabbitMQ's 128 KiB) a connection. The password is read now, so that a new one is in force with the next connection.
 ///
 /// # Errors
 /// What RabbitMQ says, or why the connection cannot be made; never with the password.
-pub(super) async fn connect_to(config: &RabbitMq, url: &str, name: &str) -> lapin::Result<Connection> {
+pub(super) async fn connect_to(
+    config: &RabbitMq,
+    url: &str,
+    name: &str,
+    frame_bytes: Option<u32>,
+) -> lapin::Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let mut uri = config.uri_of(url).map_err(io::Error::other)?;
     // The heartbeat finds a half-open connection within 2 × its seconds.
     uri.query.heartbeat.get_or_insert(5);
     uri.query.connection_timeout.get_or_insert(5000);
+    uri.query.frame_max = uri.query.frame_max.or(frame_bytes);
     if uri.scheme == AMQPScheme::AMQP {
         return Connection::connect_uri(uri, properties).await;
     }

@@ -43,6 +43,9 @@ pub struct Collect {
     pub prefetch: u16,
     /// A batch is handed on at the latest this long after the previous one.
     pub flush: Duration,
+    /// But not before it has waited this long for others behind its first frame: what was acknowledged a moment ago makes room for
+    /// frames that are still on their way.
+    pub gather: Duration,
     /// Or as soon as it has this many records.
     pub records_max: usize,
 }

@@ -64,8 +64,8 @@ async fn collect_batch(
 ) -> lapin::Result<(Option<u64>, Vec<Vec<u8>>)> {
     let (mut last, mut frames) = (None, Vec::new());
     let mut records = 0;
+    let mut flush_at = flushed_at + collect.flush;
     while records < collect.records_max && frames.len() < usize::from(collect.prefetch) {
-        let flush_at = flushed_at + collect.flush;
         let next = tokio::select! {
             biased;
             next = deliveries.next() => next,
@@ -74,6 +74,9 @@ async fn collect_batch(
         };
         let (tag, frame) = next?;
         records += domain::frame::Frame::parse(&frame).map_or(1, |frame| frame.records().count());
+        if last.is_none() {
+            flush_at = flush_at.max(Instant::now() + collect.gather);
+        }
         last = Some(tag);
         frames.push(frame);
     }

@@ -35,7 +35,7 @@ impl Nodes {
     /// Connects to the first that can be used.
     pub async fn connect(&mut self, config: &RabbitMq, name: &str) -> lapin::Result<Connection> {
         let within = self.connect_within();
-        self.first(|url| async move { timed(within, connect_to(config, &url, name)).await }).await
+        self.first(|url| async move { timed(within, connect_to(config, &url, name, None)).await }).await
     }
 
     /// Connects to the first that can be used, and declares the queues of a stage.
@@ -43,7 +43,7 @@ impl Nodes {
         let within = self.connect_within();
         let open = |url: String| async move {
             timed(OPEN_WITHIN, async {
-                let connection = timed(within, connect_to(config, &url, name)).await?;
+                let connection = timed(within, connect_to(config, &url, name, stage.amqp_frame_bytes())).await?;
                 let channel = declare(&connection, config, stage).await?;
                 Ok((connection, channel))
             })

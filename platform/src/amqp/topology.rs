@@ -32,6 +32,15 @@ impl Stage {
         }
     }
 
+    /// The AMQP frames of its connections, where they are to be smaller than usual: of claims, which are small, there are two connections
+    /// a source, and each keeps 64 frames.
+    pub(super) fn amqp_frame_bytes(&self) -> Option<u32> {
+        match self {
+            Self::Write | Self::Reconcile => None,
+            Self::Fetch(_) => Some(8 * 1024),
+        }
+    }
+
     /// How many queues of it are declared.
     #[must_use]
     pub fn shards(&self, config: &RabbitMq) -> u16 {
