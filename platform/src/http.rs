@@ -69,8 +69,8 @@ impl Limits {
     /// For `/metrics`, `/healthz` and `/readyz`.
     pub const INTERNAL: Self = Self {
         listener: "internal",
-        connections_max: 64,
-        client_connections_max: 32,
+        connections_max: 128,
+        client_connections_max: 64,
         trusted_proxies: TrustedProxies::NONE,
         header_timeout: Duration::from_secs(20),
         streams_max: 8,
