@@ -40,15 +40,12 @@ use crate::tls::Tls;
 /// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// A source or its secret is not usable.
+    /// A source, its secret, or the listener's certificate is not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Providers' APIs cannot be asked.
     #[error("ingest.fetch_ca_file: {0}")]
     Authorities(TlsError),
-    /// The certificate or its key is not usable.
-    #[error("ingest.tls_certificate or tls_key: {0}")]
-    Tls(#[from] TlsError),
     /// A listener cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),

@@ -80,7 +80,6 @@ fn read(file: Option<PathBuf>) -> Result<Read, ConfigError> {
         // A file that was emptied, or is just being written, rather than a wish.
         return Err(ConfigError::Relation("there are no sources left: every webhook would get 404".to_owned()));
     }
-    let unusable = |error| ConfigError::Relation(format!("ingest.tls_certificate or tls_key: {error}"));
-    let certificate = config.ingest.certificate().map_err(unusable)?;
+    let certificate = config.ingest.certificate()?;
     Ok(Read { config, sources, certificate })
 }

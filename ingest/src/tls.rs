@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use platform::config::Ingest;
-use platform::tls::{Certificate, ServerTls, TlsError};
+use platform::config::{ConfigError, Ingest};
+use platform::tls::{Certificate, ServerTls};
 
 use crate::metrics::TlsMetrics;
 
@@ -17,7 +17,7 @@ impl Tls {
     ///
     /// # Errors
     /// When the certificate or its key cannot be used.
-    pub fn open(config: &Ingest) -> Result<Option<Self>, TlsError> {
+    pub fn open(config: &Ingest) -> Result<Option<Self>, ConfigError> {
         let metrics = TlsMetrics::new();
         let Some(certificate) = config.certificate()? else { return Ok(None) };
         metrics.shows(&certificate);

@@ -143,16 +143,16 @@ impl Send {
                  --request FILE, or with --body FILE and its headers (--headers FILE or --header 'Name: value')"
             )
         })?;
-        let now_ms = now_ms();
-        if let (Some(_), Some(body)) = (&provider.fetch, &capture.body) {
-            return Ok(Ready { headers: HeaderMap::new(), body: body.clone(), order: None });
-        }
         if provider.fetch.is_some() {
-            return Err(format!(
-                "{name}'s webhooks only name a payment, which must be one that its API knows: give it with --body FILE, like \
-                 id=tr_5B8cwPMGnU6qLbRvo7qEZo"
-            ));
+            let body = capture.body.clone().ok_or_else(|| {
+                format!(
+                    "{name}'s webhooks only name a payment, which must be one that its API knows: give it with --body FILE, \
+                     like id=tr_5B8cwPMGnU6qLbRvo7qEZo"
+                )
+            })?;
+            return Ok(Ready { headers: HeaderMap::new(), body, order: None });
         }
+        let now_ms = now_ms();
         let secret = signing_secret(secrets, now_ms.div_euclid(1000)).ok_or(
             "no secret of the source that is valid now can sign: public keys (whpk_) only verify. Send a captured webhook, \
              with --request FILE",

@@ -24,17 +24,17 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// What they have in common.
 pub struct Asking {
-    pub sources: Arc<ArcSwap<Sources>>,
+    sources: Arc<ArcSwap<Sources>>,
     /// To the write queues.
-    pub events: Arc<Publisher>,
-    pub api: Arc<Api>,
-    pub rabbitmq: RabbitMq,
-    pub fetches_in_flight_max: usize,
+    events: Arc<Publisher>,
+    api: Arc<Api>,
+    rabbitmq: RabbitMq,
+    fetches_in_flight_max: usize,
     /// No more claims are taken from the queues.
-    pub stop: CancellationToken,
+    stop: CancellationToken,
     /// Nothing more is published.
-    pub link_stop: CancellationToken,
-    pub tasks: TaskTracker,
+    link_stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Asking {

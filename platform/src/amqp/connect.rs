@@ -20,7 +20,8 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use crate::config::RabbitMq;
 use crate::tls::client_config;
 
-/// Connects to one node. lapin keeps 64 AMQP frames of `frame_bytes` (else of RabbitMQ's 128 KiB) a connection. The password is read now, so that a new one is in force with the next connection.
+/// Connects to one node. lapin keeps 64 AMQP frames of `frame_bytes` (else of RabbitMQ's 128 KiB) a connection. The password is
+/// read now, so that a new one is in force with the next connection.
 ///
 /// # Errors
 /// What RabbitMQ says, or why the connection cannot be made; never with the password.

@@ -17,7 +17,8 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Watches the queues of `stages`, which may be others each time, until `stop`, where `rabbitmq.group_size` is above 1 or a
-/// management API is configured. The program is not ready until each queue is known to have as many members as configured, most of them online.
+/// management API is configured. The program is not ready until each queue is known to have as many members as configured, most
+/// of them online.
 ///
 /// A question without an answer changes nothing: that nobody answers it does not keep frames from being confirmed.
 pub fn watch_members(
@@ -30,6 +31,10 @@ pub fn watch_members(
         return;
     }
     readiness.set(DEPENDENCY, false);
+    describe_gauge!(
+        "tollgate_queue_members",
+        "Nodes with a copy of the queue: wanted by rabbitmq.group_size, there, and known to be online."
+    );
     let (config, readiness, stop) = (config.clone(), readiness.clone(), stop.clone());
     tokio::spawn(async move {
         let names = Queues::of(&config);
@@ -86,10 +91,6 @@ struct Gauges {
 
 impl Gauges {
     fn of(stage: &'static str, queue: &str, wanted: u16) -> Self {
-        describe_gauge!(
-            "tollgate_queue_members",
-            "Nodes with a copy of the queue: wanted by rabbitmq.group_size, there, and known to be online."
-        );
         let of = |state: &'static str| gauge!("tollgate_queue_members", "stage" => stage, "queue" => queue.to_owned(), "state" => state);
         of("wanted").set(f64::from(wanted));
         Self { members: of("there"), online: of("online") }

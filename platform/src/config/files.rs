@@ -6,7 +6,7 @@ use lapin::uri::AMQPUri;
 
 use super::secrets::read_file;
 use super::{Cassandra, Config, ConfigError, Ingest, Postgres, RabbitMq, Secret};
-use crate::tls::{self, TlsError, client_config};
+use crate::tls::{self, client_config};
 
 impl Config {
     /// Relative paths start from the configuration file's folder.
@@ -32,7 +32,7 @@ impl Config {
     /// The first that cannot be used, with its key.
     pub fn check_files(&self) -> Result<(), ConfigError> {
         let named = |key: &str, error: String| ConfigError::Relation(format!("{key}: {error}"));
-        self.ingest.certificate().map_err(|error| named("ingest.tls_certificate or tls_key", error.to_string()))?;
+        self.ingest.certificate()?;
         for (key, file) in [
             ("ingest.fetch_ca_file", &self.ingest.fetch_ca_file),
             ("rabbitmq.ca_file", &self.rabbitmq.ca_file),
@@ -131,8 +131,9 @@ impl Ingest {
     ///
     /// # Errors
     /// When they cannot be used.
-    pub fn certificate(&self) -> Result<Option<tls::Certificate>, TlsError> {
+    pub fn certificate(&self) -> Result<Option<tls::Certificate>, ConfigError> {
         let set = !is_none(&self.tls_certificate);
-        set.then(|| tls::Certificate::load(&self.tls_certificate, &self.tls_key)).transpose()
+        let loaded = set.then(|| tls::Certificate::load(&self.tls_certificate, &self.tls_key)).transpose();
+        loaded.map_err(|error| ConfigError::Relation(format!("ingest.tls_certificate or tls_key: {error}")))
     }
 }
