@@ -38,12 +38,13 @@ pub fn packages(layout: &Layout, progress: &Progress, services: &[Service]) -> R
     debian(layout, progress, &missing, &format!(", or give the address of a running service: {variables}"))
 }
 
-/// Installs the browser that tests open the status page with.
+/// Installs what only tests need: the browser that they open the status page with, and the cache of a shop.
 ///
 /// # Errors
 /// When it cannot be installed here, with what to install by hand.
-pub fn browser(layout: &Layout, progress: &Progress) -> Result<()> {
-    let needed = [("chromium", "chromium"), ("chromedriver", "chromium-driver")];
+pub fn for_tests(layout: &Layout, progress: &Progress) -> Result<()> {
+    let needed =
+        [("chromium", "chromium"), ("chromedriver", "chromium-driver"), ("redis-server", "redis-server")];
     let missing: Vec<&str> =
         needed.iter().filter(|(program, _)| which(program).is_none()).map(|(_, package)| *package).collect();
     debian(layout, progress, &missing, "")

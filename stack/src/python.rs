@@ -10,7 +10,7 @@ use crate::layout::Layout;
 use crate::progress::Progress;
 use crate::steps;
 
-/// Installs what `requirements` (a file of the workspace, one package with its version) names, once; the path of its
+/// Installs what `requirements` (a file of the workspace: packages with their versions) names, once; the path of its
 /// `program`.
 ///
 /// # Errors
@@ -18,7 +18,7 @@ use crate::steps;
 pub fn tool(layout: &Layout, requirements: &str, program: &str) -> Result<PathBuf> {
     let requirements = layout.workspace.join(requirements);
     let wanted = std::fs::read_to_string(&requirements).with_context(|| requirements.display().to_string())?;
-    let folder = layout.downloads.join(wanted.trim().replace("==", "-"));
+    let folder = layout.downloads.join(wanted.trim().replace("==", "-").replace('\n', "+"));
     let program = folder.join("bin").join(program);
     // Written last, so that an installation that was cut short is made anew.
     let done = folder.join("installed");

@@ -114,7 +114,7 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
     }
     let mut endpoints = None;
     report.step("services up", || {
-        install::browser(stack.layout(), &stack.progress)?;
+        install::for_tests(stack.layout(), &stack.progress)?;
         endpoints = Some(stack.up(&Service::ALL)?);
         Ok(ExitCode::SUCCESS)
     })?;
@@ -131,11 +131,16 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
         return Ok(code);
     }
     // Too long or too demanding for those who only run `cargo test`; one after another.
-    for (name, module) in [("conformance", "conformance::"), ("encrypted", "encrypted::")] {
+    for (name, module) in [("conformance", "conformance::"), ("shop", "shop::"), ("encrypted", "encrypted::")] {
         let code = report.step(name, || {
             let mut command = cargo(&["test", "--release", "--workspace", "--test", "it", "--", "--ignored", module]);
-            if module == "conformance::" {
-                command.env("SCHEMATHESIS", python::tool(stack.layout(), "tests/conformance/requirements.txt", "st")?);
+            let tool = match name {
+                "conformance" => Some(("SCHEMATHESIS", "tests/conformance/requirements.txt", "st")),
+                "shop" => Some(("SHOP_PYTHON", "examples/django-shop/requirements.txt", "python")),
+                _ => None,
+            };
+            if let Some((variable, requirements, program)) = tool {
+                command.env(variable, python::tool(stack.layout(), requirements, program)?);
             }
             run_step(command.envs(endpoints.env()))
         })?;

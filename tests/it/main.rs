@@ -23,6 +23,7 @@ mod racing;
 mod reconciling;
 mod rotating;
 mod scenarios;
+mod shop;
 mod shortened;
 mod silent;
 mod status;
