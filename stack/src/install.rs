@@ -43,8 +43,7 @@ pub fn packages(layout: &Layout, progress: &Progress, services: &[Service]) -> R
 /// # Errors
 /// When it cannot be installed here, with what to install by hand.
 pub fn for_tests(layout: &Layout, progress: &Progress) -> Result<()> {
-    let needed =
-        [("chromium", "chromium"), ("chromedriver", "chromium-driver"), ("redis-server", "redis-server")];
+    let needed = [("chromium", "chromium"), ("chromedriver", "chromium-driver"), ("redis-server", "redis-server")];
     let missing: Vec<&str> =
         needed.iter().filter(|(program, _)| which(program).is_none()).map(|(_, package)| *package).collect();
     debian(layout, progress, &missing, "")
