@@ -30,7 +30,7 @@ use crate::answer::{Outcome, accepted, challenged, document, problem, used_up, w
 use crate::client::Clients;
 use crate::confirm::Asking;
 use crate::endpoint::{Endpoint, Sources};
-use crate::metrics::{SourceMetrics, in_flight};
+use crate::metrics::{Counts, SourceMetrics, in_flight};
 use crate::openapi;
 use crate::publisher::Publisher;
 use crate::traces::Traces;
@@ -320,20 +320,9 @@ impl Gateway {
             tracing::info!(trace_id = %trace.context, source = source.name, durable = published.is_ok(), "traced");
         }
         published.map_err(|_| Outcome::Unavailable)?;
-        endpoint.metrics.accepted.increment(counts.accepted);
-        endpoint.metrics.no_change.increment(counts.no_change);
-        endpoint.metrics.claimed.increment(counts.claimed);
-        endpoint.metrics.quarantined.increment(counts.quarantined);
+        endpoint.metrics.count(&counts);
         Ok(())
     }
-}
-
-#[derive(Default)]
-struct Counts {
-    accepted: u64,
-    claimed: u64,
-    no_change: u64,
-    quarantined: u64,
 }
 
 /// What two servers in a row could read as two different requests is nobody's (RFC 9112, 3.2 and 6.1).

@@ -16,14 +16,10 @@ pub struct SourceMetrics {
     pub requests: Counters<Outcome>,
     /// Those whose signature was refused, by why.
     pub refusals: Counters<Refusal>,
-    /// Payment events accepted.
-    pub accepted: Counter,
-    /// Items that only name a payment: its provider is asked.
-    pub claimed: Counter,
-    /// Items that carry no payment change.
-    pub no_change: Counter,
-    /// Items put into quarantine.
-    pub quarantined: Counter,
+    accepted: Counter,
+    claimed: Counter,
+    no_change: Counter,
+    quarantined: Counter,
     /// From the first byte of the request to the answer, of those accepted.
     pub ack_seconds: Histogram,
 }
@@ -58,6 +54,27 @@ impl SourceMetrics {
             ack_seconds: histogram!("tollgate_ingest_ack_seconds", "source" => label()),
         }
     }
+
+    /// Counts items that are durable now.
+    pub fn count(&self, items: &Counts) {
+        self.accepted.increment(items.accepted);
+        self.claimed.increment(items.claimed);
+        self.no_change.increment(items.no_change);
+        self.quarantined.increment(items.quarantined);
+    }
+}
+
+/// What became of the items of a request.
+#[derive(Default)]
+pub struct Counts {
+    /// Payment events accepted.
+    pub accepted: u64,
+    /// Items that only name a payment: its provider is asked.
+    pub claimed: u64,
+    /// Items that carry no payment change.
+    pub no_change: u64,
+    /// Items put into quarantine.
+    pub quarantined: u64,
 }
 
 /// Metrics of one secret of a source, by its label.

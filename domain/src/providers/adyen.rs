@@ -224,6 +224,9 @@ fn read<'a>(raw: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<Pay
     let event_key = format!("{}:{}:{}", item.event_code, item.psp_reference, item.success);
     let original = item.original_reference.map(|text| text.0).filter(|text| !text.is_empty());
     // A modification or dispute has a pspReference of its own and names its payment by originalReference.
+    if item.event_code == "TECHNICAL_CANCEL" && original.is_none() {
+        return Err("names its payment only by the shop's reference".into());
+    }
     let (payment, transaction) = match (kind, original) {
         (Kind::Pending | Kind::Failed | Kind::Authorized | Kind::Cancelled | Kind::Expired, original) => {
             (original.unwrap_or(item.psp_reference), None)
@@ -254,7 +257,8 @@ fn meaning(event_code: &str, success: bool, action: &str) -> Result<Option<Kind>
         "PENDING" => happened(Kind::Pending),
         "AUTHORISATION" => Ok(Some(if success { Kind::Authorized } else { Kind::Failed })),
         "AUTHORISATION_ADJUSTMENT" => happened(Kind::Authorized),
-        "CAPTURE" => Ok(Some(if success { Kind::Captured } else { Kind::CaptureFailed })),
+        // A request that failed leaves the payment as it was; CAPTURE_FAILED takes a capture back.
+        "CAPTURE" => happened(Kind::Captured),
         "CAPTURE_FAILED" => happened(Kind::CaptureFailed),
         "CANCELLATION" | "TECHNICAL_CANCEL" => happened(Kind::Cancelled),
         "OFFER_CLOSED" | "EXPIRE" => happened(Kind::Expired),

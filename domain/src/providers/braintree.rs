@@ -60,7 +60,8 @@ fn authenticate(delivery: &Delivery<'_>, _: &Source, secrets: &[Secret], now_uni
     let signature = std::str::from_utf8(&signature).map_err(|_| Refusal::Malformed)?;
     let pairs = signature.split('&').filter_map(|pair| pair.split_once('|')).take(SIGNATURES_MAX);
     let pairs: Vec<_> = pairs.filter_map(|(public, digits)| Some((public, hex_bytes(digits)?))).collect();
-    if pairs.is_empty() || !payload.iter().all(is_base64) {
+    // Anybody has a challenge signed.
+    if pairs.is_empty() || !payload.iter().all(is_base64) || is_challenge(&payload) {
         return Err(Refusal::Malformed);
     }
     verify_with(secrets, now_unix, |key| {
@@ -90,13 +91,16 @@ fn sign(request: Unsigned<'_>, _: &Source, secret: &Secret, _: i64) -> Option<Si
 /// `bt_challenge`, 20 to 32 hexadecimal digits, is answered by `public key|hexadecimal`: the digits' HMAC-SHA1.
 fn challenge(query: &str, secrets: &[Secret], now_unix: i64) -> Option<String> {
     let challenge = field(query.as_bytes(), "bt_challenge")?;
-    let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
-    if !(20..=32).contains(&challenge.len()) || !challenge.iter().all(is_digit) {
+    if !is_challenge(&challenge) {
         return None;
     }
     let secret = secrets.iter().find(|secret| secret.is_valid_at(now_unix))?;
     let Key::HmacSha1 { owner, .. } = secret.key() else { return None };
     Some(format!("{owner}|{}", to_hex(&secret.sign(&[&challenge]))))
+}
+
+fn is_challenge(text: &[u8]) -> bool {
+    (20..=32).contains(&text.len()) && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn normalise<'a>(delivery: &Delivery<'a>, source: &'a Source, now_ms: i64) -> Vec<Item<'a>> {
@@ -334,6 +338,22 @@ mod tests {
         for refused in ["", "bt_challenge=", "bt_challenge=20f9f8ed05f77439fe9", "bt_challenge=20f9f8ed05f77439fe955g"]
         {
             assert_eq!(challenge(refused, &secrets, 100), None, "{refused}");
+        }
+    }
+
+    /// What a challenge is answered with is no signature of a webhook, or anybody could have one.
+    #[test]
+    fn the_answer_to_a_challenge_signs_no_webhook() {
+        let key = prepare_secret("FAKE_public:FAKE_private", &Source::default()).unwrap();
+        let secrets = [Secret::of(key, None, None)];
+        let digits = "20f9f8ed05f77439fe955c977e4c8a53";
+        for digits in [digits, &digits[..20]] {
+            let answer = challenge(&format!("bt_challenge={digits}"), &secrets, 0).unwrap();
+            for payload in [digits.to_owned(), format!("{digits}\n"), format!("{digits}+")] {
+                let body = format!("bt_signature={}&bt_payload={}", encoded(&answer), encoded(&payload));
+                let delivery = Delivery { headers: &http::HeaderMap::new(), body: body.as_bytes() };
+                assert!(authenticate(&delivery, &Source::default(), &secrets, 0).is_err(), "{payload}");
+            }
         }
     }
 }

@@ -1082,6 +1082,26 @@ def stripe_vectors():
         "dispute.lost",
         "amount",
     )
+    # What is left of the documented types; amounts that are read differ from those that are not.
+    uncaptured = {"captured": False, "amount_captured": 0, "balance_transaction": None}
+    for n, (kind, obj, meaning, field) in enumerate(
+        [
+            ("payment_intent.requires_action", payment_intent(30, status="requires_action", latest_charge=None), None, "amount"),
+            ("payment_intent.partially_funded", payment_intent(31, status="requires_action", latest_charge=None), None, "amount"),
+            ("charge.pending", charge(32, status="pending", paid=False, **uncaptured), "payment.pending", "amount"),
+            ("charge.succeeded", charge(33, **uncaptured), "payment.authorized", "amount"),
+            ("charge.succeeded", charge(34, amount_captured=1800), "payment.captured", "amount_captured"),
+            ("charge.captured", charge(33, amount_captured=1200), "payment.captured", "amount_captured"),
+            ("charge.failed", charge(35, status="failed", paid=False, **uncaptured), "payment.failed", "amount"),
+            ("charge.updated", charge(34), None, "amount"),
+            ("charge.refund.updated", refund(5, 34, status="failed", failure_reason="unknown"), "refund.failed", "amount"),
+            ("charge.dispute.updated", dispute(4, 34, status="under_review"), "dispute.opened", "amount"),
+            ("charge.dispute.funds_withdrawn", dispute(4, 34), "dispute.opened", "amount"),
+            ("charge.dispute.funds_reinstated", dispute(4, 34, status="won"), "dispute.won", "amount"),
+        ]
+    ):
+        name = f"{kind.replace('.', '_')}_{obj['status']}" + ("_uncaptured" if obj.get("captured") is False else "")
+        add(name, event(60 + n, kind, obj, created=BASE + 60 + n), meaning, field)
     inquiry = dispute(3, 10, status="warning_closed", evidence_details=closed, balance_transactions=[], is_charge_refundable=True)
     inquiry["payment_method_details"]["card"]["case_type"] = "inquiry"
     add(
@@ -1354,7 +1374,8 @@ def adyen_vectors():
     )
     add(
         "capture_false",
-        [(mod("CAPTURE", 103, 4, success="false", reason="Insufficient balance on payment"), "payment.capture_failed")],
+        # The request failed, and the payment stays what it was.
+        [(mod("CAPTURE", 103, 4, success="false", reason="Insufficient balance on payment"), None)],
     )
     add(
         "capture_failed",
@@ -1457,6 +1478,40 @@ def adyen_vectors():
         "second_chargeback",
         [(mod("SECOND_CHARGEBACK", 113, 2, additional={**chargeback, "disputeStatus": "Lost"}), "dispute.lost")],
     )
+    # What is left of the documented codes.
+    for n, (code, kind) in enumerate(
+        [
+            ("PENDING", "payment.pending"),
+            ("AUTHORISATION_ADJUSTMENT", "payment.authorized"),
+            ("POSTPONED_REFUND", "refund.pending"),
+            ("VOID_PENDING_REFUND", "refund.failed"),
+            ("REQUEST_FOR_INFORMATION", "dispute.opened"),
+            ("PREARBITRATION_OPEN", "dispute.opened"),
+            ("SCHEME_ARBITRATION", "dispute.opened"),
+            ("PREARBITRATION_WON", "dispute.won"),
+            ("SCHEME_ARBITRATION_WON", "dispute.won"),
+            ("ISSUER_RESPONSE_TIMEFRAME_EXPIRED", "dispute.won"),
+            ("PREARBITRATION_LOST", "dispute.lost"),
+            ("SCHEME_ARBITRATION_LOST", "dispute.lost"),
+            ("DISPUTE_DEFENSE_PERIOD_ENDED", "dispute.lost"),
+            ("RECURRING_CONTRACT", None),
+            ("ORDER_OPENED", None),
+            ("ORDER_CLOSED", None),
+            ("AUTORESCUE", None),
+            ("CANCEL_AUTORESCUE", None),
+            ("MANUAL_REVIEW_ACCEPT", None),
+            ("NOTIFICATION_OF_FRAUD", None),
+            ("INFORMATION_SUPPLIED", None),
+            ("ISSUER_COMMENTS", None),
+            ("PAYOUT_THIRDPARTY", None),
+        ]
+    ):
+        add(code.lower(), [(mod(code, 120 + n, 2), kind)])
+        if code in ("AUTHORISATION_ADJUSTMENT", "POSTPONED_REFUND", "VOID_PENDING_REFUND"):
+            add(f"{code.lower()}_false", [(mod(code, 120 + n, 2, success="false", reason="Refused"), None)])
+    for success, kind in [("true", "refund.succeeded"), ("false", "refund.failed")]:
+        item = adyen_item("REFUND_WITH_DATA", 150, originalReference=None, success=success)
+        add(f"refund_with_data_{success}", [(item, kind)])
     add(
         "report_available",
         [

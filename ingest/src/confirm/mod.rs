@@ -28,6 +28,7 @@ pub use self::asking::Asking;
 pub use self::source::Asked;
 use self::source::Ended;
 use crate::endpoint::{Endpoint, Sources};
+use crate::metrics::Counts;
 use crate::publisher::Publisher;
 
 /// Claims handled together: most of a long queue passes in a few turns.
@@ -230,24 +231,26 @@ impl Confirmer {
     /// Makes durable what the provider says.
     async fn take(&self, endpoint: &Endpoint, claim: &Claim<'_>, body: &[u8]) -> Result<(), Stopped> {
         let Some(fetch) = &endpoint.source.provider.fetch else { return Ok(()) };
-        let (source, metrics) = (&endpoint.source.source, &endpoint.metrics);
-        let mut records = Vec::new();
+        let source = &endpoint.source.source;
+        let (mut counts, mut records) = (Counts::default(), Vec::new());
         for item in (fetch.read)(body, source, now_ms()) {
             match item {
-                Item::NoChange | Item::Claim(_) => metrics.no_change.increment(1),
+                Item::NoChange | Item::Claim(_) => counts.no_change += 1,
                 Item::Event(mut event) => {
                     event.received_at_ms = claim.received_at_ms;
-                    metrics.accepted.increment(1);
+                    counts.accepted += 1;
                     records.push((event.shard(self.shards), Record::event(&event)));
                 }
                 Item::Quarantine { reason, body } => {
                     tracing::warn!(source = source.name, id = &*claim.id, %reason, "quarantined");
-                    metrics.quarantined.increment(1);
+                    counts.quarantined += 1;
                     records.push(endpoint.quarantine((reason, body), claim.received_at_ms, Vec::new(), self.shards));
                 }
             }
         }
-        self.publish(records).await
+        self.publish(records).await?;
+        endpoint.metrics.count(&counts);
+        Ok(())
     }
 
     /// Publishes all, again and again until RabbitMQ has all: what it has twice is the same row.
