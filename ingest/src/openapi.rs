@@ -153,12 +153,19 @@ fn responses(outcomes: &[Outcome], what: &str, accepted: Value) -> Value {
 }
 
 fn response_headers(outcome: Outcome) -> Value {
-    let header = |name: &str, what: &str, schema: Value| json!({ name: { "required": true, "description": what, "schema": schema } });
+    let header = |what: &str, schema: Value| json!({ "required": true, "description": what, "schema": schema });
+    let text = |what: &str, pattern: &str| header(what, json!({ "type": "string", "pattern": pattern }));
+    let retry_after = || header("Seconds after which to send it again.", json!({ "type": "integer", "minimum": 1 }));
     match outcome {
-        Outcome::Unauthorized => header("WWW-Authenticate", "The body's signature.", json!({ "type": "string" })),
-        passing if passing.is_passing() => {
-            header("Retry-After", "Seconds after which to send it again.", json!({ "type": "integer", "minimum": 1 }))
+        Outcome::Unauthorized => {
+            json!({ "WWW-Authenticate": header("The body's signature.", json!({ "type": "string" })) })
         }
+        Outcome::RateLimited => json!({
+            "Retry-After": retry_after(),
+            "RateLimit-Policy": text("The budget that is used up: how many requests in how many seconds.", "^\"[a-z]+\";q=[0-9]+;w=[0-9]+$"),
+            "RateLimit": text("What is left of it, and in how many seconds there is more.", "^\"[a-z]+\";r=0;t=[0-9]+$"),
+        }),
+        passing if passing.is_passing() => json!({ "Retry-After": retry_after() }),
         _ => json!({}),
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
 
 use crate::proxies::TrustedProxies;
 
@@ -363,6 +364,13 @@ impl Config {
         }
         if !(1024..=16 * 1024 * 1024).contains(&self.rabbitmq.frame_bytes_max) {
             return fail("rabbitmq.frame_bytes_max must be from 1024 to 16777216".into());
+        }
+        // What is quarantined must fit into one mutation of Cassandra, which takes 16 MiB as it comes.
+        if !(1..=8 * 1024 * 1024).contains(&self.ingest.body_bytes_max) {
+            return fail("ingest.body_bytes_max must be from 1 to 8388608".into());
+        }
+        if let Err(error) = EnvFilter::try_new(&self.log.filter) {
+            return fail(format!("log.filter: {error}"));
         }
         let requests = self.ingest.in_flight_max.saturating_mul(2);
         let in_flight = requests.saturating_mul(self.ingest.body_bytes_max);

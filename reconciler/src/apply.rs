@@ -73,11 +73,23 @@ impl From<sqlx::Error> for ApplyError {
         match database.code().as_deref() {
             // serialization_failure, deadlock_detected, lock_not_available
             Some("40001" | "40P01" | "55P03") => Self::Conflict,
-            // data exceptions, integrity violations, and what the shop's triggers raise
-            Some(code) if ["22", "23", "P0"].iter().any(|class| code.starts_with(class)) => Self::Refused(error),
+            Some(code) if REFUSALS.iter().any(|class| code.starts_with(class)) || is_shops_own(code) => {
+                Self::Refused(error)
+            }
             _ => Self::Unavailable(error),
         }
     }
+}
+
+/// Classes of SQLSTATE that are about the values or come out of the shop's triggers (PostgreSQL, "Error Codes"): exceptions of triggers,
+/// data and cardinality, integrity, changes of data by triggers, external routines, check options, PL/pgSQL.
+const REFUSALS: [&str; 10] = ["09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0"];
+
+/// A code that a shop's trigger has made up: the standard leaves it classes from `5` and `I` on, and Postgres has these itself.
+fn is_shops_own(code: &str) -> bool {
+    let of_postgres = ["53", "54", "55", "57", "58", "72", "XX"];
+    let is_free = code.starts_with(|first| matches!(first, '5'..='9' | 'I'..='Z'));
+    is_free && !of_postgres.iter().any(|class| code.starts_with(class))
 }
 
 /// Postgres, and how the shop's orders lie in it.
@@ -202,8 +214,12 @@ impl Books {
         // Each by itself: an order that a payment leaves is right even if the one that it comes to refuses.
         for change in std::mem::take(&mut plan.orders) {
             let mut savepoint = tx.begin().await?;
-            let written = self.orders.write(&mut savepoint, std::slice::from_ref(&change), orders).await;
-            match written.map_err(ApplyError::from) {
+            let written = async {
+                self.orders.write(&mut savepoint, std::slice::from_ref(&change), orders).await?;
+                // What would be checked only at the commit is to be refused here.
+                sqlx::query("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *savepoint).await
+            };
+            match written.await.map(drop).map_err(ApplyError::from) {
                 Ok(()) => {
                     savepoint.commit().await?;
                     plan.orders.push(change);

@@ -82,7 +82,8 @@ pub async fn write(
              last_seen = now(), detail = excluded.detail, currency = excluded.currency, \
              expected = excluded.expected, actual = excluded.actual, \
              resolved_at = CASE WHEN (breaks.currency, breaks.expected, breaks.actual) IS NOT DISTINCT FROM \
-                 (excluded.currency, excluded.expected, excluded.actual) THEN breaks.resolved_at END",
+                 (excluded.currency, excluded.expected, excluded.actual) \
+                 AND (breaks.kind <> $11 OR breaks.detail = excluded.detail) THEN breaks.resolved_at END",
     )
     .bind(found.iter().map(|b| b.kind).collect::<Vec<_>>())
     .bind(found.iter().map(|b| b.subject.as_str()).collect::<Vec<_>>())
@@ -94,6 +95,8 @@ pub async fn write(
     .bind(found.iter().map(|b| b.expected).collect::<Vec<_>>())
     .bind(found.iter().map(|b| b.actual).collect::<Vec<_>>())
     .bind(found.iter().map(|b| b.detail.as_str()).collect::<Vec<_>>())
+    // Two words differ instead of two amounts.
+    .bind(STATUS)
     .execute(tx)
     .await?;
     Ok(())

@@ -16,6 +16,9 @@ use crate::metrics::Metrics;
 use crate::plan::Arrived;
 use crate::stores::{Services, Stores};
 
+/// How often events that are alone in their transactions meet others at their rows before they are parked.
+const ALONE_MAX: u32 = 3;
+
 /// What the reconciler does with its frames.
 #[derive(Clone)]
 pub struct ReconcileHandler<S = Services> {
@@ -75,6 +78,7 @@ impl<S: Stores> ReconcileHandler<S> {
     pub async fn apply_all(&self, origin: &str, events: &[Arrived<'_>]) -> Result<Vec<Applied>, Stopped> {
         let mut done = Vec::new();
         let mut waiting = vec![events];
+        let mut alone = 0;
         let mut backoff = Backoff::for_services();
         while let Some(events) = waiting.pop() {
             if events.is_empty() {
@@ -106,9 +110,23 @@ impl<S: Stores> ReconcileHandler<S> {
                         }
                     }
                 }
-                // Halves: a conflict is less likely to meet, and a refused value ends up alone.
-                Err(ApplyError::Conflict | ApplyError::Refused(_)) => {
+                // Somebody holds its rows, perhaps for long: it waits where it is in nobody's way.
+                Err(ApplyError::Conflict) if events.len() == 1 => {
                     self.metrics.conflicts.increment(1);
+                    alone += 1;
+                    if alone > ALONE_MAX && self.stores.park(&events[0]).await.is_ok() {
+                        let parked = Applied { parked: 1, merged: vec![false], ..Applied::default() };
+                        done.push(self.finish(events, started, parked).await?);
+                        continue;
+                    }
+                    waiting.insert(0, events);
+                    backoff.pause(&self.give_up).await?;
+                }
+                // Halves: a conflict is less likely to meet, and a refused value ends up alone.
+                Err(error) => {
+                    if matches!(error, ApplyError::Conflict) {
+                        self.metrics.conflicts.increment(1);
+                    }
                     let (first, second) = events.split_at(events.len() / 2);
                     waiting.extend([second, first]);
                     backoff.pause(&self.give_up).await?;

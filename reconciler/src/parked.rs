@@ -17,6 +17,7 @@ use crate::breaks::{MISSING_ORDER, ORPHAN_REFUND, UNREADABLE_ORDER};
 use crate::handler::ReconcileHandler;
 use crate::metrics::Metrics;
 use crate::plan::Arrived;
+use crate::sql;
 use crate::stores::{Parked, Stores};
 
 /// Events of one transaction.
@@ -41,8 +42,9 @@ pub async fn poll(handler: ReconcileHandler<impl Stores>, config: Reconciler, st
         }
         let started = Instant::now();
         let outcome = async {
-            while walk(&handler).await? {}
-            if reported.is_none_or(|at| at.elapsed() >= report_every) {
+            let is_due = || reported.is_none_or(|at| at.elapsed() >= report_every);
+            while walk(&handler).await? && !is_due() && !stop.is_cancelled() {}
+            if is_due() {
                 handler.stores.report(&handler.metrics, config.parked_break_after_ms).await?;
                 reported = Some(Instant::now());
             }
@@ -84,7 +86,16 @@ async fn unpark(handler: &ReconcileHandler<impl Stores>, events: &[Arrived<'_>])
         Ok(applied) => applied,
         Err(ApplyError::Unavailable(error)) => return Err(ApplyError::Unavailable(error)),
         Err(error) if events.len() <= 1 => match (error, events.first()) {
-            (ApplyError::Refused(_), Some(event)) => handler.stores.apply_refused(event).await?,
+            (ApplyError::Refused(_), Some(event)) => match handler.stores.apply_refused(event).await {
+                Err(ApplyError::Refused(error)) => {
+                    let dead = [(event.raw, error.to_string())];
+                    if handler.stores.dead_letter("parked", &dead, &handler.give_up).await.is_ok() {
+                        handler.stores.unpark(&[&event.event]).await?;
+                    }
+                    return Ok(false);
+                }
+                applied => applied?,
+            },
             (error, _) => {
                 tracing::warn!(?error, "a parked event was not applied");
                 return Ok(false);
@@ -119,7 +130,17 @@ pub async fn read(books: &Books, after: &(Uuid, Vec<u8>)) -> Result<Vec<Parked>,
     Ok(in_time(select.fetch_all(&books.pool)).await?)
 }
 
-/// Deletes parked events, which are applied.
+/// Parks an event; its rows are not looked at.
+pub async fn add(books: &Books, event: &Arrived<'_>) -> Result<(), ApplyError> {
+    in_time(async {
+        let mut connection = books.pool.acquire().await?;
+        sql::park(&mut connection, &[event]).await.map(drop)
+    })
+    .await
+    .map_err(ApplyError::from)
+}
+
+/// Deletes parked events, which are applied or dead letters.
 pub async fn delete(books: &Books, settled: &[&PaymentEvent<'_>]) -> Result<(), ApplyError> {
     let delete = sqlx::query(
         "DELETE FROM parked_events p USING UNNEST($1::uuid[], $2::bytea[]) AS u (event_id, content_hash) \
@@ -134,22 +155,26 @@ pub async fn delete(books: &Books, settled: &[&PaymentEvent<'_>]) -> Result<(), 
 /// Opens and closes breaks for events that wait long, and sets the gauges.
 pub async fn report(books: &Books, metrics: &Metrics, break_after_ms: i64) -> Result<(), ApplyError> {
     let mut tx = books.pool.begin().await?;
-    sqlx::query(
+    // An order that is there is not missing: somebody holds its row.
+    let open = format!(
         "INSERT INTO breaks (kind, subject, order_ref, payment_id, detail) \
          SELECT CASE WHEN min(p.order_ref) IS NULL AND bool_and(kind LIKE 'refund%') THEN $3 ELSE $2 END, \
                 coalesce(order_ref, payment_id::text), min(order_ref), (array_agg(payment_id))[1], \
                 'events that wait: ' || count(*) || ', since ' || \
                 to_char(min(parked_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM parked_events p \
          WHERE parked_at < now() - $1 * interval '1 millisecond' \
-             AND NOT EXISTS (SELECT FROM breaks u WHERE u.kind = $4 AND u.subject = p.order_ref) GROUP BY coalesce(order_ref, payment_id::text) \
-         ON CONFLICT (kind, subject) DO NOTHING",
-    )
-    .bind(break_after_ms)
-    .bind(MISSING_ORDER)
-    .bind(ORPHAN_REFUND)
-    .bind(UNREADABLE_ORDER)
-    .execute(&mut *tx)
-    .await?;
+             AND NOT EXISTS (SELECT FROM breaks u WHERE u.kind = $4 AND u.subject = p.order_ref) \
+             AND (p.order_ref IS NULL OR NOT {}) \
+         GROUP BY coalesce(order_ref, payment_id::text) ON CONFLICT (kind, subject) DO NOTHING",
+        books.orders.known("p.order_ref")
+    );
+    sqlx::query(AssertSqlSafe(open))
+        .bind(break_after_ms)
+        .bind(MISSING_ORDER)
+        .bind(ORPHAN_REFUND)
+        .bind(UNREADABLE_ORDER)
+        .execute(&mut *tx)
+        .await?;
     // One that the sweep opened, for payments whose order was deleted, ends when the order is there again. An order that is there but
     // cannot be used is not missing, and one that is not there is not unreadable.
     let close = format!(

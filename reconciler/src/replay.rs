@@ -90,7 +90,7 @@ pub async fn replay(
     }
     merge(handler, window, wanted.as_ref(), &waiting, &mut replayed).await?;
     // An event may have come before the one that names its order.
-    while !window.dry_run && parked::walk(handler).await? {}
+    while !window.dry_run && parked::walk(handler).await? && !handler.give_up.is_cancelled() {}
     Ok(replayed)
 }
 
@@ -177,8 +177,12 @@ impl<'p> Pages<'p> {
         Ok(Self { handler, archive, region: &window.region, partitions, state: None })
     }
 
+    /// The next page, until the program is to end.
     async fn next(&mut self) -> Result<Option<Vec<Bytes>>, SweepError> {
         let Some((day, bucket)) = self.partitions.last().copied() else { return Ok(None) };
+        if self.handler.give_up.is_cancelled() {
+            return Err(SweepError::Stopped);
+        }
         let from = self.state.take().unwrap_or_else(PagingState::start);
         let (page, next) = self.archive.page(&self.handler.stores.session, (self.region, day, bucket), from).await?;
         self.state = next;

@@ -45,7 +45,10 @@ pub trait Stores: Clone + Send + Sync + 'static {
     /// Parked events whose order or payment is known by now, ordered by their key, behind this one; a page.
     fn parked(&self, after: &(Uuid, Vec<u8>)) -> impl Future<Output = Result<Vec<Parked>, ApplyError>> + Send;
 
-    /// Deletes parked events, which are applied.
+    /// Parks an event that waits for nothing but others at its rows.
+    fn park(&self, event: &Arrived<'_>) -> impl Future<Output = Result<(), ApplyError>> + Send;
+
+    /// Deletes parked events, which are applied or dead letters.
     fn unpark(&self, events: &[&PaymentEvent<'_>]) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
     /// Opens and closes breaks for events that wait longer than this, and sets the gauges.
@@ -89,6 +92,10 @@ impl Stores for Services {
 
     async fn parked(&self, after: &(Uuid, Vec<u8>)) -> Result<Vec<Parked>, ApplyError> {
         parked::read(&self.books, after).await
+    }
+
+    async fn park(&self, event: &Arrived<'_>) -> Result<(), ApplyError> {
+        parked::add(&self.books, event).await
     }
 
     async fn unpark(&self, events: &[&PaymentEvent<'_>]) -> Result<(), ApplyError> {

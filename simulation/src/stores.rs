@@ -106,6 +106,14 @@ impl Stores for SimStores {
         self.statement(select).await
     }
 
+    async fn park(&self, event: &Arrived<'_>) -> Result<(), ApplyError> {
+        let (key, raw) = (key_of(&event.event), event.raw.to_vec());
+        let insert = move |postgres: &mut Postgres| {
+            postgres.parked.entry(key).or_insert(raw);
+        };
+        self.statement(insert).await
+    }
+
     async fn unpark(&self, events: &[&PaymentEvent<'_>]) -> Result<(), ApplyError> {
         let keys: Vec<EventKey> = events.iter().map(|event| key_of(event)).collect();
         let delete = move |postgres: &mut Postgres| keys.iter().for_each(|key| drop(postgres.parked.remove(key)));

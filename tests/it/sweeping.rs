@@ -344,12 +344,82 @@ async fn the_orders_of_a_django_shop_are_driven_by_configuration_alone() -> Resu
     })
     .await?;
     expect(["1,shipped,10.00", "2,payment_failed,0.00", "3,new,0.00", "4,shipped,10.00", "5,new,0.00"]).await?;
+    // What a person has settled is another thing as soon as one of the two words is another.
+    assert_eq!(shop.command(&["breaks", "resolve", "status", "4", "--note", "sent back"])?.0, 0);
+    let unresolved = async || shop.lines("SELECT detail FROM breaks WHERE subject = '4' AND resolved_at IS NULL").await;
+    assert!(unresolved().await?.is_empty());
+    shop.execute("UPDATE shop_order SET state = 'returned' WHERE id = 4").await?;
+    publish(&shop, &[record("m9", "refund.pending", "p4", None, 100, "r2")]).await?;
+    eventually("the break is open again", async || {
+        let open = unresolved().await?;
+        ensure!(open.len() == 1 && open[0].contains("the shop says returned"), "{open:?}");
+        Ok(())
+    })
+    .await?;
+    shop.execute("UPDATE shop_order SET state = 'shipped' WHERE id = 4").await?;
     running.stop().await?;
     // The shop's own save writes an old amount back.
     shop.execute("UPDATE shop_order SET amount_paid = 0 WHERE id = 1").await?;
     let (status, text) = shop.sweep(&[]).await?;
     assert_eq!(status, 0, "{text}");
     expect(["1,shipped,10.00", "2,payment_failed,0.00", "3,new,0.00", "4,shipped,10.00", "5,new,0.00"]).await?;
+    shop.clean().await
+}
+
+/// Whatever the code of the error, and whenever it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_shops_triggers_refuse_or_somebody_holds_is_in_no_others_way() -> Result<()> {
+    let _services = services_up().await;
+    let shop = Shop::open("triggers", DJANGO).await?;
+    for statement in [
+        &*format!("CREATE SCHEMA \"{}\"", shop.setup.config.postgres.schema),
+        "CREATE TABLE shop_order (id bigserial PRIMARY KEY, state varchar(20) NOT NULL DEFAULT 'new', \
+         total_amount numeric(12, 2) NOT NULL, amount_paid numeric(12, 2) NOT NULL DEFAULT 0)",
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF NEW.id = 1 THEN RAISE 'by a code of its own' USING ERRCODE = 'S0001'; END IF; \
+         IF NEW.id = 2 THEN PERFORM (SELECT generate_series(1, 2)); END IF; \
+         IF NEW.id = 3 AND TG_WHEN = 'AFTER' THEN RAISE 'at the commit'; END IF; RETURN NEW; END $$",
+        "CREATE TRIGGER at_once BEFORE UPDATE ON shop_order FOR EACH ROW EXECUTE FUNCTION refuse()",
+        "CREATE CONSTRAINT TRIGGER later AFTER UPDATE ON shop_order DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION refuse()",
+        "INSERT INTO shop_order (total_amount) SELECT 10 FROM generate_series(1, 6)",
+    ] {
+        shop.execute(statement).await?;
+    }
+    let running = shop.reconciler().await?;
+    // The last is locked by somebody who has gone home.
+    let world = World::new(shop.setup.config.clone()).await?;
+    let mut held = world.postgres.begin().await?;
+    sqlx::query("SELECT 1 FROM shop_order WHERE id = 6 FOR UPDATE").execute(&mut *held).await?;
+    let taken: Vec<_> = (1..=6)
+        .map(|n| record(&format!("t{n}"), "payment.captured", &format!("q{n}"), Some(&n.to_string()), 1000, "c"))
+        .collect();
+    publish(&shop, &taken).await?;
+    let expect = async |wanted: &[&str]| {
+        eventually("the orders", async || {
+            let found = shop.lines("SELECT id, state FROM shop_order ORDER BY 1").await?;
+            ensure!(found == wanted, "{found:?}");
+            Ok(())
+        })
+        .await
+    };
+    expect(&["(1,new)", "(2,new)", "(3,new)", "(4,paid)", "(5,paid)", "(6,new)"]).await?;
+    eventually("breaks, and the payments all the same", async || {
+        let breaks = shop.lines("SELECT kind, subject FROM breaks ORDER BY 2").await?;
+        ensure!(breaks == ["(status,1)", "(status,2)", "(status,3)"], "{breaks:?}");
+        let payments = shop.lines("SELECT order_ref FROM payments ORDER BY 1").await?;
+        ensure!(payments == ["(1)", "(2)", "(3)", "(4)", "(5)"], "{payments:?}");
+        Ok(())
+    })
+    .await?;
+    // The queue goes on meanwhile.
+    publish(&shop, &[record("t7", "refund.succeeded", "q5", None, 1000, "r")]).await?;
+    expect(&["(1,new)", "(2,new)", "(3,new)", "(4,paid)", "(5,refunded)", "(6,new)"]).await?;
+    held.rollback().await?;
+    expect(&["(1,new)", "(2,new)", "(3,new)", "(4,paid)", "(5,refunded)", "(6,paid)"]).await?;
+    running.stop().await?;
+    assert!(shop.lines("SELECT 1 FROM parked_events").await?.is_empty());
+    drop(world);
     shop.clean().await
 }
 

@@ -25,10 +25,21 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
         None => String::new(),
     };
     let name = file.map_or_else(|| "configuration".into(), |path| path.display().to_string());
-    let variables = std::env::vars().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+    let variables = variables()?;
     let mut config = parse(&name, &text, &variables)?;
     config.resolve_files(&folder_of(file));
     Ok(config)
+}
+
+/// Those of the environment that are for Tollgate.
+fn variables() -> Result<BTreeMap<String, String>, ConfigError> {
+    let own = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let own = own.filter(|(name, _)| name.starts_with(ENV_PREFIX));
+    own.map(|(name, value)| match value.into_string() {
+        Ok(value) => Ok((name, value)),
+        Err(_) => Err(ConfigError::Relation(format!("{name} is not UTF-8"))),
+    })
+    .collect()
 }
 
 /// [`load`] without I/O: `name` is the file's name in errors, `variables` the environment.

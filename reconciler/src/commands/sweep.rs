@@ -110,7 +110,7 @@ impl Sweep {
                 }
                 None if units.unfinished(&self.region, day).await? > 0 => {
                     shown.show(|| "another program sweeps the last lanes".to_owned());
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    sweeper.pause(Duration::from_millis(500)).await?;
                 }
                 None => return Ok(total),
             }

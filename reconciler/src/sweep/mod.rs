@@ -209,6 +209,11 @@ impl Sweeper {
         Ok(layout.map_or(1, |layout| layout.lanes))
     }
 
+    /// Waits, unless the program is to end.
+    pub async fn pause(&self, pause: Duration) -> Result<(), SweepError> {
+        self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.ok_or(SweepError::Stopped)
+    }
+
     /// Sweeps by schedule until stopped: recent days often, older ones rarely. Several programs share the work.
     pub async fn keep(self, regions: Vec<String>) {
         let units = Units::new(self.handler.stores.books.pool.clone());

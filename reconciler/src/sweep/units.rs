@@ -79,7 +79,7 @@ impl Units {
         .try_get(0)
     }
 
-    /// Claims a lane that nobody has, of any day or of one.
+    /// Claims a lane that nobody has, of any day or of one; those that were tried before and not finished come last.
     pub async fn claim(&self, of: Option<(&str, i32)>) -> Result<Option<Unit>, sqlx::Error> {
         let row = in_time(
             sqlx::query(
@@ -87,7 +87,7 @@ impl Units {
                  SELECT region, day, lane FROM sweeps WHERE finished_at IS NULL \
                  AND (claimed_until IS NULL OR claimed_until < now()) \
                  AND ($1::text IS NULL OR region = $1) AND ($2::int IS NULL OR day = date '1970-01-01' + $2) \
-                 ORDER BY day DESC, region, lane LIMIT 1 FOR UPDATE SKIP LOCKED) u \
+                 ORDER BY claimed_until NULLS FIRST, day DESC, region, lane LIMIT 1 FOR UPDATE SKIP LOCKED) u \
              WHERE s.region = u.region AND s.day = u.day AND s.lane = u.lane \
              RETURNING s.region, s.day - date '1970-01-01', s.lane",
             )
