@@ -35,7 +35,8 @@ impl Reloads {
         let metrics = ReloadMetrics::new();
         while let Some(Some(())) = stop.run_until_cancelled(self.hangup.recv()).await {
             let file = self.file.clone();
-            let read = tokio::task::spawn_blocking(move || read(file)).await;
+            let reading = tokio::task::spawn_blocking(move || read(file));
+            let Some(read) = stop.run_until_cancelled(reading).await else { return };
             match read.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string())) {
                 Ok(Read { config, sources, certificate }) => {
                     self.say_what_needs_a_restart(&config);

@@ -107,11 +107,15 @@ pub fn outlive_hangups(stop: &CancellationToken) {
 /// Runs on a runtime of its own, with a token that SIGTERM or SIGINT cancels.
 fn block_on<T>(workers: usize, run: impl AsyncFnOnce(CancellationToken) -> Result<T, String>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
-    runtime.map_err(|error| format!("cannot start the runtime: {error}"))?.block_on(async {
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let outcome = runtime.block_on(async {
         let stop = CancellationToken::new();
         tokio::spawn(cancel_on_signal(stop.clone()));
         run(stop).await
-    })
+    });
+    // A file that cannot be read to its end, on a network's disk say, does not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 fn warn_of(source: &ConfiguredSource) {

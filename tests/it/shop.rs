@@ -69,6 +69,13 @@ impl Shop {
         Ok(())
     }
 
+    fn redis(&self) -> Result<Child> {
+        let port = self.redis.port().to_string();
+        let mut redis = Command::new("redis-server");
+        redis.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]).stdout(Stdio::null()).kill_on_drop(true);
+        redis.spawn().context("redis-server")
+    }
+
     /// Starts the command that renews orders in Redis, and waits until it does.
     async fn follow(&self) -> Result<Child> {
         let child = self.manage(&["follow_orders"]).stderr(std::fs::File::create(&self.log)?).spawn()?;
@@ -137,10 +144,7 @@ impl Shop {
 async fn a_django_shop_sees_what_became_of_its_orders() -> Result<()> {
     let _services = services_up().await;
     let shop = Shop::open().await?;
-    let port = shop.redis.port().to_string();
-    let mut redis = Command::new("redis-server");
-    redis.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]).stdout(Stdio::null()).kill_on_drop(true);
-    let _redis = redis.spawn().context("redis-server")?;
+    let mut redis = shop.redis()?;
     // The shop was there first: its table of payments has the columns of its model, and no others.
     shop.run(&["migrate"]).await?;
     shop.run(&["sync_cassandra"]).await?;
@@ -169,6 +173,15 @@ async fn a_django_shop_sees_what_became_of_its_orders() -> Result<()> {
     assert_eq!(shop.sees(another).await?, ["placed", "0.00", "0.00"], "it was not read from Redis");
     let _follower = shop.follow().await?;
     assert_eq!(shop.sees(another).await?, ["paid", "19.99", "0.00"]);
+
+    // Without Redis orders come from Postgres; when it is back it is followed again.
+    redis.kill().await?;
+    assert_eq!(shop.sees(another).await?, ["paid", "19.99", "0.00"]);
+    let _redis = shop.redis()?;
+    eventually("Redis answers", async || Ok(tokio::net::TcpStream::connect(shop.redis).await?)).await?;
+    shop.sees(another).await?;
+    shop.stripe_says("refund.created", another, "19.99")?;
+    shop.will_see(another, ["refunded", "19.99", "19.99"]).await?;
 
     let world = World::new(shop.setup.config.clone()).await?;
     sqlx::query(AssertSqlSafe(format!("DROP SCHEMA \"{}\" CASCADE", shop.schema))).execute(&world.postgres).await?;

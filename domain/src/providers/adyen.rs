@@ -23,6 +23,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "[accepted]",
     challenge: None,
     fetch: None,
+    event_headers: &[],
+    refunds_name_captures: false,
     headers,
     signed: "HMAC-SHA256 in base64 over eight fields of each item joined by colons (pspReference, originalReference, \
              merchantAccountCode, merchantReference, value, currency, eventCode, success), in the item's \

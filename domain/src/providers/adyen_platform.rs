@@ -23,6 +23,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "[accepted]",
     challenge: None,
     fetch: None,
+    event_headers: &[],
+    refunds_name_captures: false,
     headers,
     signed: "HMAC-SHA256 in base64 over the raw body; the key is given in hexadecimal",
     sign: Some(sign),

@@ -27,6 +27,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "{\"received\":true}",
     challenge: Some(Challenge { parameter: "bt_challenge", pattern: "^[0-9a-f]{20,32}$", answer: challenge }),
     fetch: None,
+    event_headers: &[],
+    refunds_name_captures: false,
     headers,
     signed: "HMAC-SHA1 in hexadecimal over bt_payload; bt_signature has `public key|signature` pairs joined by &; \
              the secret is `public key:private key`",

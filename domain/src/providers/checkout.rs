@@ -24,6 +24,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "{\"received\":true}",
     challenge: None,
     fetch: None,
+    event_headers: &[],
+    refunds_name_captures: false,
     headers,
     signed: "HMAC-SHA256 in hexadecimal over the raw body; the signature key is used as it stands",
     sign: Some(sign),

@@ -25,6 +25,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "{\"received\":true}",
     challenge: None,
     fetch: None,
+    event_headers: &[],
+    refunds_name_captures: false,
     headers,
     signed: "HMAC over the raw body, as the source's [generic] settings say; the secret is used as it stands",
     sign: Some(sign),

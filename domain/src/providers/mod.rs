@@ -58,10 +58,10 @@ pub fn find(name: &str) -> Option<&'static Provider> {
     ALL.iter().copied().find(|provider| provider.name == name)
 }
 
-/// Whether the provider's refunds and disputes name a capture and not the payment that was captured.
+/// [`Provider::refunds_name_captures`] by the provider's name.
 #[must_use]
 pub fn refunds_name_captures(provider: &str) -> bool {
-    provider == "paypal"
+    find(provider).is_some_and(|provider| provider.refunds_name_captures)
 }
 
 /// How a provider checks an address: a GET with a challenge in its query.
@@ -113,6 +113,10 @@ pub struct Provider {
     /// For providers that do not sign: `authenticate` looks only at the form, `normalise` gives [`Item::Claim`], and the secrets are
     /// tokens of the provider's API, which is asked.
     pub fetch: Option<Fetch>,
+    /// The headers that `normalise` reads.
+    pub event_headers: &'static [&'static str],
+    /// Whether its refunds and disputes name a capture and not the payment that was captured.
+    pub refunds_name_captures: bool,
     /// The headers, beside the media type, that its requests carry; which they are may be configured.
     pub headers: fn(&Source) -> Vec<Header>,
     /// What is signed and how, in words.

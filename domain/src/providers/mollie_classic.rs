@@ -24,6 +24,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "",
     challenge: None,
     fetch: Some(Fetch { api: "https://api.mollie.com", path, is_about, read }),
+    event_headers: &[],
+    refunds_name_captures: false,
     headers,
     signed: "nothing is signed: the payment that the form names is asked of Mollie's API",
     sign: Some(sign),

@@ -29,6 +29,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "{\"received\":true}",
     challenge: None,
     fetch: None,
+    event_headers: &[],
+    refunds_name_captures: true,
     headers,
     signed: "SHA256withRSA in base64 over `{transmission id}|{transmission time}|{webhook_id}|{CRC-32 of the raw body, decimal}`; \
              the secret is the certificate under paypal-cert-url",

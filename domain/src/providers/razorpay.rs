@@ -22,6 +22,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "{\"received\":true}",
     challenge: None,
     fetch: None,
+    event_headers: &["x-razorpay-event-id"],
+    refunds_name_captures: false,
     headers,
     signed: "HMAC-SHA256 in hexadecimal over the raw body; the webhook secret (not the API secret) is used as it stands",
     sign: Some(sign),

@@ -26,6 +26,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "{\"received\":true}",
     challenge: None,
     fetch: None,
+    event_headers: &[],
+    refunds_name_captures: false,
     headers,
     signed: "HMAC-SHA256 in base64 over the notification URL, exactly as registered at Square, and the raw body behind it",
     sign: Some(sign),

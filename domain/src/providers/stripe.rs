@@ -24,6 +24,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "{\"received\":true}",
     challenge: None,
     fetch: None,
+    event_headers: &[],
+    refunds_name_captures: false,
     headers,
     signed: "HMAC-SHA256 in hexadecimal over `{t}.{raw body}`; the secret is the key as it stands, whsec_ included",
     sign: Some(sign),

@@ -30,6 +30,8 @@ pub static PROVIDER: Provider = Provider {
     answer: "{\"received\":true}",
     challenge: None,
     fetch: None,
+    event_headers: &["webhook-id"],
+    refunds_name_captures: false,
     headers,
     signed: "HMAC-SHA256 (v1, whsec_ secrets) or Ed25519 (v1a, whpk_ keys) in base64 over \
              `{webhook-id}.{webhook-timestamp}.{raw body}`; behind whsec_ the key is in base64",

@@ -5,15 +5,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Headers;
 use crate::ids::TEXT_BYTES_MAX;
-use crate::providers::Source;
+use crate::providers::{ALL, Source};
 
 /// The most headers that are kept of a request.
 const COUNT_MAX: usize = 24;
 /// The most bytes that kept headers take in a record.
 pub const HEADERS_BYTES_MAX: usize = 1024;
-
-/// The headers that providers' modules read: kept before all others.
-const READ: [&str; 2] = ["webhook-id", "x-razorpay-event-id"];
 
 /// Endings of the words of names that say which event it is, of what kind, of whom and when. An allow-list, since nobody
 /// knows all names that secrets travel under.
@@ -58,7 +55,7 @@ const SECRET: [&str; 15] = [
     "token",
 ];
 
-/// The headers to keep of a verified request, ordered by name.
+/// The headers to keep of a verified request, ordered by name; those that some provider's module reads before all others.
 ///
 /// One that is there twice is left out, as is one whose value is longer than an id can be or is no visible ASCII: to
 /// providers' modules all of these are as good as missing. What the source's configuration names is kept too, unless a
@@ -68,7 +65,8 @@ pub fn keep(headers: &HeaderMap, source: &Source) -> Headers<'static> {
     let settings = source.generic.as_deref();
     let is_read = |name: &HeaderName| {
         let is_named = |path: &str| name.as_str().eq_ignore_ascii_case(path);
-        READ.contains(&name.as_str()) || settings.is_some_and(|settings| settings.read_headers().any(is_named))
+        ALL.iter().any(|provider| provider.event_headers.contains(&name.as_str()))
+            || settings.is_some_and(|settings| settings.read_headers().any(is_named))
     };
     let is_signature = |name: &HeaderName| {
         let by_name = SECRET.iter().any(|part| name.as_str().contains(part));

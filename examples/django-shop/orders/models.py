@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 
 NOTHING = Decimal("0.00")
 
@@ -12,6 +13,9 @@ class Product(models.Model):
     name = models.CharField(max_length=100)
     price = models.DecimalField(max_digits=12, decimal_places=2)
     currency = models.CharField(max_length=3, default="EUR")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Order(models.Model):
@@ -34,7 +38,16 @@ class Order(models.Model):
     refunded = models.DecimalField(max_digits=12, decimal_places=2, default=NOTHING)
     disputed = models.DecimalField(max_digits=12, decimal_places=2, default=NOTHING)
     placed_at = models.DateTimeField(auto_now_add=True)
-    changed_at = models.DateTimeField(auto_now=True)
+    changed_at = models.DateTimeField(auto_now=True, db_index=True)
+
+    def __str__(self) -> str:
+        return f"order {self.pk}"
+
+    def ship(self) -> bool:
+        """Marks a paid order as shipped; whether it was paid. `save()` would write all columns, and so put back what Tollgate has
+        written since this order was read."""
+        paid = Order.objects.filter(pk=self.pk, status=self.Status.PAID)
+        return paid.update(status=self.Status.SHIPPED, changed_at=Now()) == 1
 
 
 class PaymentOfOrder(models.Model):

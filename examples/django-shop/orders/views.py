@@ -1,9 +1,8 @@
-"""What the shop's pages ask for, as JSON."""
+"""What the shop's pages ask for, as JSON. An example: nobody signs in, and everybody may see every order."""
 
 import json
 
 from django.http import HttpRequest, JsonResponse
-from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_GET, require_POST
 from payments.models import Payment
 
@@ -13,8 +12,14 @@ from orders.models import Order, PaymentOfOrder, Product
 
 @require_POST
 def place(request: HttpRequest) -> JsonResponse:
-    """`{"product": 1}` becomes an order; its number is what the shop gives the provider as metadata `order_id`."""
-    product = get_object_or_404(Product, pk=json.loads(request.body)["product"])
+    """`{"product": 1}` becomes an order. A real shop goes on here with `stripe.PaymentIntent.create(amount=…, currency=…,
+    metadata={"order_id": str(order.pk)})`: by that number Tollgate finds the order."""
+    try:
+        product = Product.objects.get(pk=json.loads(request.body)["product"])
+    except (ValueError, KeyError, TypeError):
+        return refused(400, 'the body is like {"product": 1}')
+    except Product.DoesNotExist:
+        return refused(404, "no such product")
     order = Order.objects.create(product=product, total=product.price, currency=product.currency)
     return JsonResponse(hot.seen(order), status=201)
 
@@ -25,12 +30,18 @@ def show(_request: HttpRequest, number: int) -> JsonResponse:
     try:
         return JsonResponse(hot.read(number))
     except Order.DoesNotExist:
-        return JsonResponse({"error": "no such order"}, status=404)
+        return refused(404, "no such order")
 
 
 @require_GET
 def payments(_request: HttpRequest, number: int) -> JsonResponse:
     """The payments of an order: which ones says Postgres, what became of them Cassandra."""
-    ids = PaymentOfOrder.objects.filter(order_ref=str(number)).values_list("payment_id", flat=True)
-    found = Payment.objects.filter(payment_id__in=list(ids))
+    if not Order.objects.filter(pk=number).exists():
+        return refused(404, "no such order")
+    ids = list(PaymentOfOrder.objects.filter(order_ref=str(number)).values_list("payment_id", flat=True))
+    found = Payment.objects.filter(payment_id__in=ids) if ids else []
     return JsonResponse({"payments": [dict(payment) for payment in found]})
+
+
+def refused(status: int, why: str) -> JsonResponse:
+    return JsonResponse({"error": why}, status=status)

@@ -13,6 +13,7 @@ SECRET_KEY = os.environ.get("SHOP_SECRET_KEY", "an example's only")
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = "shop.urls"
 USE_TZ = True
+TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django_cassandra_engine",
@@ -47,6 +48,6 @@ DATABASES = {
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": os.environ.get("SHOP_REDIS_URL", "redis://127.0.0.1:6379/0"),
+        "LOCATION": os.environ.get("SHOP_REDIS_URL", "redis://127.0.0.1:6390/0"),
     }
 }

@@ -9,6 +9,8 @@ use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 
 /// More than any gateway takes.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Far more than a gateway or a proxy before it takes.
+const HEADERS_MAX: usize = 1000;
 
 /// Where a captured request is.
 #[derive(Debug, Args)]
@@ -55,7 +57,7 @@ impl CaptureArgs {
         };
         for line in &self.header {
             let (name, value) = header(line.as_bytes()).ok_or("--header is written 'Name: value'")?;
-            capture.headers.append(name, value);
+            capture.add(name, value)?;
         }
         if let Some(file) = &self.body {
             capture.body = Some(read(file)?);
@@ -108,7 +110,7 @@ fn parse(dump: &[u8]) -> Result<Capture, String> {
         }
         let (name, value) =
             header(line).ok_or_else(|| format!("line {number} is no header: they are written Name: value"))?;
-        capture.headers.append(name, value);
+        capture.add(name, value)?;
     }
     if capture.headers.is_empty() { Err("there are no headers in it".to_owned()) } else { Ok(capture) }
 }
@@ -144,6 +146,14 @@ fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
 }
 
 impl Capture {
+    fn add(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), String> {
+        self.headers.append(name, value);
+        match self.headers.len() > HEADERS_MAX {
+            true => Err(format!("there are more than {HEADERS_MAX} headers")),
+            false => Ok(()),
+        }
+    }
+
     /// What its header says its body's length is.
     fn length(&self) -> Option<usize> {
         self.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
@@ -223,6 +233,13 @@ mod tests {
         assert_eq!((lines.path, lines.body.as_deref()), (None, Some(&b"body"[..])));
         let chunked = b"POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n";
         assert_eq!(parse(chunked).unwrap().body.as_deref(), Some(&b"abcde"[..]));
+    }
+
+    #[test]
+    fn a_request_of_nothing_but_headers_is_refused() {
+        let lines: String = (0..40_000).map(|number| format!("x-{number}: a\r\n")).collect();
+        let refused = parse(format!("POST / HTTP/1.1\r\n{lines}\r\n{{}}").as_bytes());
+        assert_eq!(refused.err().as_deref(), Some("there are more than 1000 headers"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use domain::signature::Refusal;
 use hyper::header::{CONTENT_TYPE, HOST};
 use platform::clock::now_ms;
 use platform::config::{Config, ConfiguredSource};
+use platform::program::printable;
 use serde_json::{Value, json};
 
 use super::capture::{Capture, CaptureArgs};
@@ -197,12 +198,12 @@ impl Report<'_> {
             }
         }
         if let Some((_, says)) = &self.before {
-            println!("\n  {says}\n  The gateway answers {status} before it looks at the signature.");
+            println!("\n  {}\n  The gateway answers {status} before it looks at the signature.", printable(says));
         }
         for finding in self.refusal().into_iter().flat_map(|(_, findings)| findings) {
-            println!("\n  {finding}\n  {}", finding.advice());
+            println!("\n  {}\n  {}", printable(&finding.to_string()), finding.advice());
         }
-        self.items.iter().for_each(|item| println!("  {}", items::line(item)));
-        self.notes.iter().for_each(|note| println!("\n  note: {note}"));
+        self.items.iter().for_each(|item| println!("  {}", printable(&items::line(item))));
+        self.notes.iter().for_each(|note| println!("\n  note: {}", printable(note)));
     }
 }

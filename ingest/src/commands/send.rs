@@ -12,6 +12,7 @@ use domain::{Currency, Money};
 use hyper::{HeaderMap, Uri};
 use platform::clock::now_ms;
 use platform::config::{Config, ConfiguredSource};
+use platform::program::printable;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -237,11 +238,11 @@ fn detail(answer: &Answer) -> Option<String> {
 fn print(answer: &Answer, meaning: &[Value]) {
     let milliseconds = answer.elapsed.as_secs_f64() * 1000.0;
     match (answer.status, detail(answer)) {
-        (status, Some(detail)) => println!("{status} after {milliseconds:.1} ms: {detail}"),
+        (status, Some(detail)) => println!("{status} after {milliseconds:.1} ms: {}", printable(&detail)),
         (status, None) => println!("{status} after {milliseconds:.1} ms"),
     }
     answer.retry_after_seconds.iter().for_each(|seconds| println!("  Retry-After: {seconds} s"));
-    meaning.iter().for_each(|item| println!("  {}", items::line(item)));
+    meaning.iter().for_each(|item| println!("  {}", printable(&items::line(item))));
 }
 
 fn to_json(answer: &Answer, meaning: &[Value]) -> Value {

@@ -106,12 +106,21 @@ fn read_directory(directory: &Path) -> io::Result<Vec<(String, String)>> {
     Ok(found)
 }
 
+/// A secret without the white space around it, and without the byte order mark that some editors write.
 pub(super) fn read_file(path: &Path) -> io::Result<String> {
+    // A pipe may have no end, or not even a beginning.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     let mut text = String::new();
     File::open(path)?.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > SECRET_BYTES_MAX {
-        true => Err(io::Error::other(format!("it has more than {SECRET_BYTES_MAX} bytes"))),
-        false => Ok(text.trim().to_owned()),
+    if text.len() as u64 > SECRET_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {SECRET_BYTES_MAX} bytes")));
+    }
+    let text = text.trim_start_matches('\u{feff}').trim();
+    match text.contains(char::is_control) && !text.starts_with("-----BEGIN ") {
+        true => Err(io::Error::other("it has more than one line, or control characters")),
+        false => Ok(text.to_owned()),
     }
 }
 

@@ -172,7 +172,8 @@ fn each_file_of_a_directory_is_a_secret_as_kubernetes_lays_them_out() {
 #[test]
 fn a_secret_is_called_by_its_label_file_or_place() {
     let folder = Folder::new();
-    folder.write("stripe_old", "whsec_old");
+    folder.write("stripe_old", "\u{feff}whsec_old\r\n");
+    assert_eq!(folder.prepare("{ file = \"stripe_old\" }").unwrap()[0].1, signature("whsec_old"));
     let found = folder.prepare(
         "{ value = \"a\" }, { file = \"stripe_old\" }, { value = \"c\", label = \"by-hand\" }, { env = \"PATH\" }",
     );
@@ -191,6 +192,10 @@ fn secrets_that_could_not_be_told_apart_or_used_are_refused_by_name() {
     std::fs::create_dir(folder.0.join("odd")).unwrap();
     folder.write("odd/my key", "hunter2");
     folder.write("large", &"hunter2".repeat(10_000));
+    folder.write("two_lines", "hunter2\nhunter3\n");
+    // Opening it would wait for somebody who writes.
+    std::fs::create_dir(folder.0.join("pipes")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(folder.0.join("pipes/pipe")).status().unwrap().success());
     for (secrets, named) in [
         (
             "{ value = \"a\", label = \"x\" }, { value = \"b\", label = \"x\" }",
@@ -205,6 +210,9 @@ fn secrets_that_could_not_be_told_apart_or_used_are_refused_by_name() {
         ("{ value = \"a\", label = \"a b\" }", "\"a b\" is no label"),
         ("{ value = \"a\", file = \"b\" }", "exactly one of env, file, directory and value"),
         ("{ file = \"large\" }", "more than 65536 bytes"),
+        ("{ file = \"two_lines\" }", "more than one line"),
+        ("{ file = \"pipes/pipe\" }", "no regular file"),
+        ("{ directory = \"pipes\" }", "no regular file"),
         (
             "{ value = \"a\", not_before = \"2027-01-01T00:00:00Z\", not_after = \"2026-01-01T00:00:00Z\" }",
             "secrets[0]: not_before is after not_after",

@@ -51,7 +51,7 @@ impl Kind {
         match self {
             Self::Quarantine => {
                 "source, id, region, provider, reason, received_at, retried_at, retried_of, outcome, \
-                 writetime(reason) AS written_us"
+                 writetime(reason) AS written_us, writetime(outcome) AS marked_us"
             }
             Self::DeadLetters => {
                 "stage, id, source, region, queue, reason, failed_at, program_version, redrives, redriven_at, \
@@ -88,6 +88,7 @@ struct QuarantineRow {
     retried_of: Option<CqlTimestamp>,
     outcome: Option<String>,
     written_us: Option<i64>,
+    marked_us: Option<i64>,
 }
 
 #[derive(DeserializeRow)]
@@ -121,8 +122,8 @@ pub struct Row {
     pub again_at_ms: Option<i64>,
     /// The `at_ms` that it had then.
     pub again_of_ms: Option<i64>,
-    /// Cassandra's time of the row, Unix microseconds.
-    pub written_us: i64,
+    /// Cassandra's time for a mark, Unix microseconds: the row's own, or right behind an earlier mark of it.
+    pub mark_us: i64,
     /// How often it was put through again; counted for dead letters only.
     pub again: i32,
     /// What only one of the tables has.
@@ -291,18 +292,18 @@ impl Table {
     }
 
     /// Marks a row as put through again, as it was read: if it came back meanwhile it stays open. The mark carries the
-    /// row's own time, so that it makes no row of one that was dropped meanwhile.
+    /// row's time, so that it makes no row of one that was dropped meanwhile.
     pub async fn mark(&self, row: &Row, mark: Mark<'_>) -> Result<(), Error> {
         let (now, of) = (CqlTimestamp(now_ms()), CqlTimestamp(row.at_ms));
         let key = (&row.key, spread(row.id), row.id);
         tried("mark the row in Cassandra", async || {
             let marked = match mark {
                 Mark::Retried(outcome) => {
-                    let values = (row.written_us, now, of, outcome, key.0, key.1, key.2);
+                    let values = (row.mark_us, now, of, outcome, key.0, key.1, key.2);
                     self.session.execute_unpaged(&self.mark, values).await
                 }
                 Mark::Redriven => {
-                    let values = (row.written_us, now, of, row.attempts(), key.0, key.1, key.2);
+                    let values = (row.mark_us, now, of, row.attempts(), key.0, key.1, key.2);
                     self.session.execute_unpaged(&self.mark, values).await
                 }
             };
@@ -344,7 +345,7 @@ fn quarantined(row: QuarantineRow) -> Option<Row> {
         at_ms: row.received_at?.0,
         again_at_ms: row.retried_at.map(|at| at.0),
         again_of_ms: row.retried_of.map(|of| of.0),
-        written_us: row.written_us?,
+        mark_us: row.written_us?.max(row.marked_us.map_or(i64::MIN, |marked_us| marked_us + 1)),
         again: 0,
         more: vec![("provider", row.provider), ("outcome", row.outcome)],
     })
@@ -361,7 +362,8 @@ fn dead(row: DeadRow) -> Option<Row> {
         at_ms: row.failed_at?.0,
         again_at_ms: row.redriven_at.map(|at| at.0),
         again_of_ms: row.redriven_of.map(|of| of.0),
-        written_us: row.written_us?,
+        // Each mark has a later time and a larger count: of two at once Cassandra keeps the larger values.
+        mark_us: row.written_us?,
         again: row.redrives.unwrap_or(0),
         more: vec![("queue", row.queue), ("program_version", row.program_version)],
     })

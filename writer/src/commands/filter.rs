@@ -114,7 +114,7 @@ mod tests {
             at_ms: parse_time("2026-11-24T09:00:00Z").unwrap(),
             again_at_ms: None,
             again_of_ms: None,
-            written_us: 1,
+            mark_us: 1,
             again: 0,
             more: Vec::new(),
         }

@@ -5,10 +5,11 @@ from django.db import migrations
 TELL = """
 CREATE FUNCTION order_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('order_changed', NEW.id::text);
+    PERFORM pg_notify('order_changed', coalesce(NEW.id, OLD.id)::text);
     RETURN NULL;
 END $$;
-CREATE TRIGGER order_changed AFTER INSERT OR UPDATE ON orders_order FOR EACH ROW EXECUTE FUNCTION order_changed();
+CREATE TRIGGER order_changed AFTER INSERT OR UPDATE OR DELETE ON orders_order
+    FOR EACH ROW EXECUTE FUNCTION order_changed();
 """
 
 
