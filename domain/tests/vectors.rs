@@ -294,7 +294,9 @@ fn any_changed_byte_of_a_signed_header_is_refused() {
     let mut changed_headers = 0;
     let own = ["stripe.json", "standard_webhooks.json"].into_iter().flat_map(load);
     for vector in own.chain(signed().iter().flat_map(|file| load(file).into_iter().take(2))) {
-        for name in &signed_headers(&vector) {
+        let names = signed_headers(&vector);
+        assert!(!names.is_empty() || ["braintree", "stripe"].contains(&vector.provider.name), "{}", vector.name);
+        for name in &names {
             changed_headers += 1;
             let value = vector.headers[name].as_bytes().to_vec();
             for index in 0..value.len() {
@@ -315,23 +317,22 @@ fn any_changed_byte_of_a_signed_header_is_refused() {
 /// key's is in a test of its own.
 #[test]
 fn any_changed_character_of_a_secret_is_refused() {
-    for vector in accepted().iter().flat_map(|file| load(file).into_iter().take(2)) {
+    for vector in
+        accepted().iter().filter(|file| *file != "paypal.json").flat_map(|file| load(file).into_iter().take(2))
+    {
         let (text, mut changed_secrets) = (&vector.secrets[0], 0);
         for index in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[index] ^= 1;
             let changed = String::from_utf8(changed).unwrap();
             let Ok(key) = (vector.provider.prepare_secret)(&changed, &vector.source) else { continue };
-            if vector.provider.name == "paypal" {
-                continue;
-            }
             changed_secrets += 1;
             let delivery = Delivery { headers: &vector.headers, body: vector.body.as_bytes() };
             let secrets = [Secret::of(key, None, None)];
             let refused = (vector.provider.authenticate)(&delivery, &vector.source, &secrets, vector.now_unix);
             assert!(refused.is_err(), "{} with {changed}", vector.name);
         }
-        assert!(changed_secrets > 4 || vector.provider.name == "paypal", "{}: {changed_secrets}", vector.name);
+        assert!(changed_secrets > 4, "{}: {changed_secrets}", vector.name);
     }
 }
 

@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use crate::proxies::TrustedProxies;
 
 pub(crate) use hosts::Management;
-pub use load::{load, parse};
+pub use load::{environment, load, parse};
 pub use orders::{KeyType, Orders};
 pub use secret::Secret;
 pub use secrets::SecretConfig;

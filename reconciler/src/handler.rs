@@ -85,7 +85,11 @@ impl<S: Stores> ReconcileHandler<S> {
                 continue;
             }
             let started = Instant::now();
-            match self.stores.apply(events).await {
+            let applied = self.stores.apply(events).await;
+            if matches!(applied, Err(ApplyError::Conflict)) {
+                self.metrics.conflicts.increment(1);
+            }
+            match applied {
                 Ok(applied) => {
                     self.metrics.transaction_seconds.record(started.elapsed());
                     self.metrics.transaction_size.record(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
@@ -112,7 +116,6 @@ impl<S: Stores> ReconcileHandler<S> {
                 }
                 // Somebody holds its rows, perhaps for long: it waits where it is in nobody's way.
                 Err(ApplyError::Conflict) if events.len() == 1 => {
-                    self.metrics.conflicts.increment(1);
                     alone += 1;
                     if alone > ALONE_MAX && self.stores.park(&events[0]).await.is_ok() {
                         let parked = Applied { parked: 1, merged: vec![false], ..Applied::default() };
@@ -123,10 +126,7 @@ impl<S: Stores> ReconcileHandler<S> {
                     backoff.pause(&self.give_up).await?;
                 }
                 // Halves: a conflict is less likely to meet, and a refused value ends up alone.
-                Err(error) => {
-                    if matches!(error, ApplyError::Conflict) {
-                        self.metrics.conflicts.increment(1);
-                    }
+                Err(ApplyError::Conflict | ApplyError::Refused(_)) => {
                     let (first, second) = events.split_at(events.len() / 2);
                     waiting.extend([second, first]);
                     backoff.pause(&self.give_up).await?;

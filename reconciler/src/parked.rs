@@ -132,12 +132,8 @@ pub async fn read(books: &Books, after: &(Uuid, Vec<u8>)) -> Result<Vec<Parked>,
 
 /// Parks an event; its rows are not looked at.
 pub async fn add(books: &Books, event: &Arrived<'_>) -> Result<(), ApplyError> {
-    in_time(async {
-        let mut connection = books.pool.acquire().await?;
-        sql::park(&mut connection, &[event]).await.map(drop)
-    })
-    .await
-    .map_err(ApplyError::from)
+    in_time(async { sql::park(&mut *books.pool.acquire().await?, &[event]).await }).await?;
+    Ok(())
 }
 
 /// Deletes parked events, which are applied or dead letters.

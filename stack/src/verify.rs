@@ -131,14 +131,15 @@ fn steps_in_order(stack: &Stack, report: &mut Report) -> Result<ExitCode> {
         return Ok(code);
     }
     // Too long or too demanding for those who only run `cargo test`; one after another.
-    for (name, module) in [("conformance", "conformance::"), ("shop", "shop::"), ("encrypted", "encrypted::")] {
+    let modules = [
+        ("conformance", Some(("SCHEMATHESIS", "tests/conformance/requirements.txt", "st"))),
+        ("shop", Some(("SHOP_PYTHON", "examples/django-shop/requirements.txt", "python"))),
+        ("encrypted", None),
+    ];
+    for (name, tool) in modules {
         let code = report.step(name, || {
-            let mut command = cargo(&["test", "--release", "--workspace", "--test", "it", "--", "--ignored", module]);
-            let tool = match name {
-                "conformance" => Some(("SCHEMATHESIS", "tests/conformance/requirements.txt", "st")),
-                "shop" => Some(("SHOP_PYTHON", "examples/django-shop/requirements.txt", "python")),
-                _ => None,
-            };
+            let module = format!("{name}::");
+            let mut command = cargo(&["test", "--release", "--workspace", "--test", "it", "--", "--ignored", &module]);
             if let Some((variable, requirements, program)) = tool {
                 command.env(variable, python::tool(stack.layout(), requirements, program)?);
             }

@@ -74,7 +74,7 @@ impl Secured {
     fn stack(&self, arguments: &[&str]) -> Result<String> {
         let mut command = std::process::Command::new(program_binary("stack")?);
         command.args(arguments);
-        for (name, _) in tollgate_variables() {
+        for name in config::environment()?.into_keys() {
             command.env_remove(name);
         }
         let output = command.env("TOLLGATE_STACK_DIR", self.folder.join("stack")).output()?;
@@ -113,7 +113,7 @@ impl Secured {
 
     fn command(&self, program: &str, variables: &Variables) -> Result<Command> {
         let mut command = Command::new(program_binary(program)?);
-        for (name, _) in tollgate_variables() {
+        for name in config::environment()?.into_keys() {
             command.env_remove(name);
         }
         command.arg("--config").arg(self.folder.join("tollgate.toml")).envs(variables).kill_on_drop(true);
@@ -201,10 +201,6 @@ impl Drop for Secured {
             println!("left behind: {error:#}");
         }
     }
-}
-
-fn tollgate_variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_"))
 }
 
 /// A block of docs/SECURITY.md, with passwords.

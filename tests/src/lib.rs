@@ -67,8 +67,7 @@ pub fn own_setup(name: &str, extra: &str) -> Result<Setup> {
          [sources.stripe]\nprovider = \"stripe\"\nregion = \"eu\"\nsecrets = [{{ value = \"whsec_tests_only\" }}]\n\
          [sources.adyen]\nprovider = \"adyen\"\nregion = \"us\"\nsecrets = [{{ value = \"00112233445566778899\" }}]\n"
     );
-    let mut variables: BTreeMap<String, String> =
-        std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")).collect();
+    let mut variables = config::environment()?;
     let own = [
         ("RABBITMQ_QUEUE_PREFIX", unique.clone()),
         ("RABBITMQ_GROUP_SIZE", "1".into()),

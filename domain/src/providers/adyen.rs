@@ -225,10 +225,10 @@ fn read<'a>(raw: &'a [u8], source: &'a Source, now_ms: i64) -> Result<Option<Pay
     let Some(kind) = meaning(&item.event_code, success, action)? else { return Ok(None) };
     let event_key = format!("{}:{}:{}", item.event_code, item.psp_reference, item.success);
     let original = item.original_reference.map(|text| text.0).filter(|text| !text.is_empty());
-    // A modification or dispute has a pspReference of its own and names its payment by originalReference.
     if item.event_code == "TECHNICAL_CANCEL" && original.is_none() {
         return Err("names its payment only by the shop's reference".into());
     }
+    // A modification or dispute has a pspReference of its own and names its payment by originalReference.
     let (payment, transaction) = match (kind, original) {
         (Kind::Pending | Kind::Failed | Kind::Authorized | Kind::Cancelled | Kind::Expired, original) => {
             (original.unwrap_or(item.psp_reference), None)

@@ -108,7 +108,7 @@ impl Asked {
             "1 while a provider's API is left alone because it fails again and again."
         );
         let label = || source.to_owned();
-        let asked = Self {
+        Self {
             lane,
             in_flight_max,
             fetches: Counters::of(
@@ -120,9 +120,7 @@ impl Asked {
             deferred: counter!("tollgate_ingest_claims_deferred_total", "source" => label()),
             breaker: Mutex::default(),
             open: gauge!("tollgate_ingest_fetch_breaker_open", "source" => label()),
-        };
-        asked.show(&Breaker::default());
-        asked
+        }
     }
 
     /// Whether the API may be asked now; else how long to wait.
@@ -143,10 +141,6 @@ impl Asked {
             Answer::Limited(wait) => breaker.failed(Instant::now(), Some(*wait)),
             Answer::Unauthorized | Answer::Failed(_) | Answer::TimedOut => breaker.failed(Instant::now(), None),
         }
-        self.show(&breaker);
-    }
-
-    fn show(&self, breaker: &Breaker) {
         self.open.set(if breaker.is_open() { 1.0 } else { 0.0 });
     }
 
@@ -158,6 +152,6 @@ impl Asked {
 /// A source that is taken away has no API that is left alone.
 impl Drop for Asked {
     fn drop(&mut self) {
-        self.show(&Breaker::default());
+        self.open.set(0.0);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use platform::config::{Config, parse};
+use platform::config::{Config, environment, parse};
 use stack::{Endpoints, Service, Stack, host_port};
 
 use super::ChaosError;
@@ -63,8 +63,7 @@ impl World {
             port = found + 1;
             Ok::<u16, ChaosError>(found)
         };
-        let mut variables: BTreeMap<String, String> =
-            std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")).collect();
+        let mut variables = environment()?;
         let own = [
             ("INGEST_LISTEN", format!("127.0.0.1:{}", free()?)),
             ("INGEST_INTERNAL_LISTEN", format!("127.0.0.1:{}", free()?)),

@@ -25,14 +25,16 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
         None => String::new(),
     };
     let name = file.map_or_else(|| "configuration".into(), |path| path.display().to_string());
-    let variables = variables()?;
-    let mut config = parse(&name, &text, &variables)?;
+    let mut config = parse(&name, &text, &environment()?)?;
     config.resolve_files(&folder_of(file));
     Ok(config)
 }
 
-/// Those of the environment that are for Tollgate.
-fn variables() -> Result<BTreeMap<String, String>, ConfigError> {
+/// The variables of the process's environment that are for Tollgate.
+///
+/// # Errors
+/// When one of them is not UTF-8; it is named, and its value is not told.
+pub fn environment() -> Result<BTreeMap<String, String>, ConfigError> {
     let own = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let own = own.filter(|(name, _)| name.starts_with(ENV_PREFIX));
     own.map(|(name, value)| match value.into_string() {

@@ -220,7 +220,7 @@ impl Sweeper {
         // A program that has just started has others' backlog to work off.
         let first = Duration::from_secs(u64::from(self.config.recent_every_minutes) * 60);
         let mut pause = first;
-        while self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        while self.pause(pause).await.is_ok() {
             pause = TICK;
             match self.tick(&units, &regions).await {
                 Ok(()) | Err(SweepError::Stopped) => {}
